@@ -1,0 +1,2 @@
+//! Sheave: a WebSocket ingress for Kubernetes that never cuts the line.
+pub mod routing;

@@ -93,13 +93,15 @@ impl HostRules {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.regular.is_empty() && self.prefix.is_empty()
+    }
+
     fn find(&self, request: &Request<'_>) -> Option<&Candidate> {
         let fits = |c: &&Candidate| c.matching().accepts_fields(request).is_ok();
-        let first = |list: Option<&'_ Vec<Candidate>>| list.and_then(|l| l.iter().position(|c| fits(&c)));
-        if let Some(list) = self.exact.get(request.path)
-            && let Some(at) = first(Some(list))
-        {
-            return list.get(at);
+        let exact = self.exact.get(request.path).and_then(|list| list.iter().find(fits));
+        if exact.is_some() {
+            return exact;
         }
         let regular = self.regular.iter().filter(|c| c.matching().path.accepts(request.path)).find(fits);
         if regular.is_some() {
@@ -236,7 +238,7 @@ impl RoutingTable {
         } else {
             suffixes(host).filter_map(|suffix| self.wildcard.get(suffix)).collect()
         };
-        exact.into_iter().chain(wildcards).chain(Some(&self.any))
+        exact.into_iter().chain(wildcards).chain(Some(&self.any).filter(|any| !any.is_empty()))
     }
 }
 

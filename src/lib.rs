@@ -1,2 +1,3 @@
 //! Sheave: a WebSocket ingress for Kubernetes that never cuts the line.
 pub mod routing;
+pub mod telemetry;

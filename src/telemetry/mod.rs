@@ -10,3 +10,12 @@ pub mod labels;
 pub mod metrics;
 mod process;
 pub mod rules;
+
+pub mod access;
+
+pub use counters::SessionCounters;
+pub use labels::{
+    CloseReason, ConnectReason, ControlOpcode, DataOpcode, Direction, HandshakePhase, HandshakeReason, Initiator, Side,
+};
+pub use metrics::Metrics;
+pub use rules::RuleMetrics;

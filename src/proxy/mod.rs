@@ -2,9 +2,12 @@
 
 pub mod answer;
 pub mod balance;
+pub mod fields;
 pub mod handshake;
 pub mod head;
+mod negotiation;
 pub mod pass;
 pub mod peer;
+mod target;
 pub mod transport;
 pub mod upstream;

@@ -183,9 +183,13 @@ impl HandshakeError {
     pub fn status(&self) -> Option<StatusCode> {
         Some(match self {
             Self::Closed | Self::Io(_) | Self::Silent => return None,
+            Self::Head(HeadError::TargetTooLong) => StatusCode::URI_TOO_LONG,
+            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Body
             | Self::Connection
             | Self::Extensions
+            | Self::Head(_)
             | Self::Host
             | Self::Key
             | Self::Path(_)
@@ -193,10 +197,6 @@ impl HandshakeError {
             | Self::Target
             | Self::Truncated
             | Self::Versions => StatusCode::BAD_REQUEST,
-            Self::Head(HeadError::TargetTooLong) => StatusCode::URI_TOO_LONG,
-            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::Head(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,

@@ -89,7 +89,6 @@ impl Scan {
                         if self.lines > limits.max_fields + 1 {
                             return Err(HeadError::TooManyFields);
                         }
-                        continue;
                     }
                     Some(_) => return Err(HeadError::LineEnd),
                 },

@@ -14,7 +14,7 @@ use super::pass::Answered;
 use super::peer::Peer;
 use super::transport::Transport;
 use super::upstream_tls::UpstreamTlsConfigs;
-use crate::routing::{Address, Backend, BackendTarget, Rule};
+use crate::routing::{Address, Backend, BackendId, BackendTarget, Rule};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use std::io;
@@ -97,7 +97,7 @@ pub enum ConnectError {
     NoBackend,
     /// The chosen backend has no ready endpoint.
     #[error("{0} has no ready endpoint")]
-    NoneReady(crate::routing::BackendId),
+    NoneReady(BackendId),
     /// Connected, but no whole answer in time.
     #[error("the upstream did not answer in time")]
     Silent,
@@ -108,9 +108,8 @@ impl ConnectError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Answered(answer) => StatusCode::from_u16(answer.head.status).unwrap_or(StatusCode::BAD_GATEWAY),
-            Self::Acceptance(_) | Self::Broken(_) | Self::Head(_) => StatusCode::BAD_GATEWAY,
             Self::Dial { error: DialError::Timeout, .. } | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
-            Self::Dial { .. } => StatusCode::BAD_GATEWAY,
+            Self::Acceptance(_) | Self::Broken(_) | Self::Dial { .. } | Self::Head(_) => StatusCode::BAD_GATEWAY,
             Self::InvalidBackend(_) | Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoneReady(_) => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -10,6 +10,7 @@ use super::head::{HeadError, HeadLimits, ReadError, RequestHead, read_head};
 use super::negotiation::{extensions, is_deflate, subprotocols};
 use super::target::{PathFault, check_path, host_of, split_target};
 use crate::routing::{Request, Scheme};
+use crate::telemetry::HandshakeReason;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -203,29 +204,17 @@ impl HandshakeError {
         })
     }
 
-    /// A label of a closed set.
-    pub fn reason(&self) -> &'static str {
+    /// The label of metrics and records.
+    pub fn reason(&self) -> HandshakeReason {
         match self {
-            Self::Body => "body",
-            Self::Closed => "closed",
-            Self::Connection => "connection_header",
-            Self::Extensions => "extensions",
-            Self::Head(HeadError::TargetTooLong) => "target_too_long",
-            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => "head_too_large",
-            Self::Head(HeadError::Version) => "http_version",
-            Self::Head(_) => "malformed_head",
-            Self::Host => "host",
-            Self::Io(_) => "io",
-            Self::Key => "key",
-            Self::Method => "method",
-            Self::NotAnUpgrade => "not_an_upgrade",
-            Self::Path(_) => "path",
-            Self::Silent => "silent",
-            Self::Subprotocols => "subprotocols",
-            Self::Target => "target",
-            Self::Timeout => "timeout",
-            Self::Truncated => "truncated_head",
-            Self::Version | Self::Versions => "websocket_version",
+            Self::Closed | Self::Io(_) | Self::Truncated => HandshakeReason::ClientGone,
+            Self::Head(HeadError::TargetTooLong | HeadError::TooLarge | HeadError::TooManyFields) => {
+                HandshakeReason::HeadTooLarge
+            }
+            Self::NotAnUpgrade => HandshakeReason::NotUpgrade,
+            Self::Silent | Self::Timeout => HandshakeReason::Timeout,
+            Self::Version | Self::Versions => HandshakeReason::UnsupportedVersion,
+            _ => HandshakeReason::BadRequest,
         }
     }
 

@@ -53,7 +53,9 @@ impl Body {
         match (fields.only("transfer-encoding"), &lengths(fields)?[..]) {
             (Only::Absent, [length]) => Some(Self::Length(*length)),
             (Only::Absent, []) => Some(Self::UntilClose),
-            (Only::One(coding), []) if coding.eq_ignore_ascii_case(b"chunked") => Some(Self::Chunked(Chunks::default())),
+            (Only::One(coding), []) if coding.eq_ignore_ascii_case(b"chunked") => {
+                Some(Self::Chunked(Chunks::default()))
+            }
             _ => None,
         }
     }
@@ -126,7 +128,11 @@ where
     while !body.is_done() {
         let length = answer.transport.read(&mut scratch).await?;
         if length == 0 {
-            return if matches!(body, Body::UntilClose) { Ok(passed) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if matches!(body, Body::UntilClose) {
+                Ok(passed)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
         let taken = body.take(&scratch[..length])?;
         downstream.write_all(&scratch[..taken]).await?;

@@ -15,6 +15,7 @@ use super::peer::Peer;
 use super::transport::Transport;
 use super::upstream_tls::UpstreamTlsConfigs;
 use crate::routing::{Address, Backend, BackendId, BackendTarget, Rule};
+use crate::telemetry::HandshakeReason;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use std::io;
@@ -115,21 +116,15 @@ impl ConnectError {
         }
     }
 
-    /// A label of a closed set.
-    pub fn reason(&self) -> &'static str {
+    /// The label of metrics and records.
+    pub fn reason(&self) -> HandshakeReason {
         match self {
-            Self::Acceptance(_) => "upstream_bad_101",
-            Self::Answered(_) => "upstream_refused",
-            Self::Broken(_) => "upstream_closed",
-            Self::Dial { error: DialError::Connect(_), .. } => "upstream_connect",
-            Self::Dial { error: DialError::Resolve(_), .. } => "upstream_resolve",
-            Self::Dial { error: DialError::Timeout, .. } => "upstream_connect_timeout",
-            Self::Dial { error: DialError::Tls(_), .. } => "upstream_tls",
-            Self::Head(_) => "upstream_malformed",
-            Self::InvalidBackend(_) => "invalid_backend",
-            Self::NoBackend => "no_backend",
-            Self::NoneReady(_) => "no_ready_endpoint",
-            Self::Silent => "upstream_timeout",
+            Self::Acceptance(_) | Self::Head(_) => HandshakeReason::BackendProtocol,
+            Self::Answered(_) => HandshakeReason::BackendStatus,
+            Self::Dial { error: DialError::Timeout, .. } | Self::Silent => HandshakeReason::BackendTimeout,
+            Self::Broken(_) | Self::Dial { .. } => HandshakeReason::BackendConnect,
+            Self::InvalidBackend(_) | Self::NoBackend => HandshakeReason::InvalidBackend,
+            Self::NoneReady(_) => HandshakeReason::NoEndpoint,
         }
     }
 
@@ -210,7 +205,14 @@ impl Dialer {
         let leftover = if buffer.is_empty() { Bytes::new() } else { buffer.freeze() };
         let Chosen { backend, endpoint, lease } = chosen;
         if head.status != 101 {
-            return Err(ConnectError::Answered(Box::new(Answered { head, transport, leftover, backend, endpoint, lease })));
+            return Err(ConnectError::Answered(Box::new(Answered {
+                head,
+                transport,
+                leftover,
+                backend,
+                endpoint,
+                lease,
+            })));
         }
         let agreed = check(&head, offer)?;
         Ok(Upstream {

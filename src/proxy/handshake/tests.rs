@@ -131,7 +131,12 @@ async fn refuses_request_lines_with_the_status_of_their_row() {
         ("C18", "GET http://chat.example.com:8080#x HTTP/1.1", 400),
     ] {
         let error = read(&format!("{line}\r\n{}\r\n", lines("", ""))).await.expect_err(line);
-        assert_eq!(error.status().map(|s| s.as_u16()), Some(status), "{row}: {:?}: {error}", &line[..line.len().min(80)]);
+        assert_eq!(
+            error.status().map(|s| s.as_u16()),
+            Some(status),
+            "{row}: {:?}: {error}",
+            &line[..line.len().min(80)]
+        );
     }
 }
 

@@ -58,7 +58,13 @@ async fn the_refusal_of_a_service_passes_whole() {
 #[tokio::test]
 async fn every_framing_of_a_body_ends_where_it_should() {
     for (head, first, rest, framing, body) in [
-        ("HTTP/1.1 403 No\r\nTransfer-Encoding: chunked", "2\r\nno", "\r\n0\r\n\r\njunk", "Transfer-Encoding: chunked\r\n", "2\r\nno\r\n0\r\n\r\n"),
+        (
+            "HTTP/1.1 403 No\r\nTransfer-Encoding: chunked",
+            "2\r\nno",
+            "\r\n0\r\n\r\njunk",
+            "Transfer-Encoding: chunked\r\n",
+            "2\r\nno\r\n0\r\n\r\n",
+        ),
         ("HTTP/1.0 503 No", "until ", "the close", "", "until the close"),
         ("HTTP/1.1 302 Found\r\nContent-Length: 0", "", "junk", "Content-Length: 0\r\n", ""),
         ("HTTP/1.1 304 Same\r\nContent-Length: 70", "", "", "", ""),

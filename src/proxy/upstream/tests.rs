@@ -3,8 +3,7 @@
 use super::*;
 use crate::proxy::handshake::tests_support::offer;
 use crate::routing::{
-    Endpoint, EndpointState, Plaintext, Policy, Protocol, Roots, RouteId, RuleId, UpstreamTls,
-    WeightedBackend,
+    Endpoint, EndpointState, Plaintext, Policy, Protocol, Roots, RouteId, RuleId, UpstreamTls, WeightedBackend,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -95,14 +94,24 @@ async fn opens_the_upstream_and_keeps_its_first_bytes() {
 #[tokio::test]
 async fn a_bad_answer_is_refused_with_the_status_of_its_row() {
     for (row, text, status, reason) in [
-        ("U1", "HTTP/1.1 200 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 200, "upstream_refused"),
-        ("U1", "HTTP/1.1 101 x\r\n\r\n", 502, "upstream_bad_101"),
-        ("U2", "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 502, "upstream_bad_101"),
-        ("U6", &"HTTP/1.1 100 Continue\r\n\r\n".repeat(20), 502, "upstream_malformed"),
-        ("U8", "", 502, "upstream_closed"),
-        ("U8", "HTTP/1.1 101", 502, "upstream_closed"),
-        ("U8", "SSH-2.0-server\r\n\r\n", 502, "upstream_malformed"),
-        ("U9", "HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", 302, "upstream_refused"),
+        (
+            "U1",
+            "HTTP/1.1 200 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            200,
+            HandshakeReason::BackendStatus,
+        ),
+        ("U1", "HTTP/1.1 101 x\r\n\r\n", 502, HandshakeReason::BackendProtocol),
+        (
+            "U2",
+            "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            502,
+            HandshakeReason::BackendProtocol,
+        ),
+        ("U6", &"HTTP/1.1 100 Continue\r\n\r\n".repeat(20), 502, HandshakeReason::BackendProtocol),
+        ("U8", "", 502, HandshakeReason::BackendConnect),
+        ("U8", "HTTP/1.1 101", 502, HandshakeReason::BackendConnect),
+        ("U8", "SSH-2.0-server\r\n\r\n", 502, HandshakeReason::BackendProtocol),
+        ("U9", "HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", 302, HandshakeReason::BackendStatus),
     ] {
         let error = outcome(text).await.expect_err(row);
         assert_eq!((error.status().as_u16(), error.reason()), (status, reason), "{row}: {error}");
@@ -139,12 +148,12 @@ async fn nobody_there_is_502_and_no_endpoint_503_and_no_backend_500() {
     let empty = rule(service(&[], None));
     let invalid = rule(BackendTarget::Invalid("no such Service".into()));
     for (rule, status, reason) in [
-        (refused, 502, "upstream_connect"),
-        (named, 502, "upstream_resolve"),
-        (empty, 503, "no_ready_endpoint"),
-        (invalid, 500, "invalid_backend"),
+        (refused, 502, HandshakeReason::BackendConnect),
+        (named, 502, HandshakeReason::BackendConnect),
+        (empty, 503, HandshakeReason::NoEndpoint),
+        (invalid, 500, HandshakeReason::InvalidBackend),
     ] {
-        let error = connect(&Dialer::default(), &rule, Duration::from_secs(10)).await.expect_err(reason);
+        let error = connect(&Dialer::default(), &rule, Duration::from_secs(10)).await.expect_err("refused");
         assert_eq!((error.status().as_u16(), error.reason()), (status, reason), "{error}");
         assert!(!error.refusal().text.contains("127.0.0.1"), "a stranger learns no address");
     }
@@ -155,7 +164,7 @@ async fn a_silent_service_is_504() {
     let (listener, address) = listen().await;
     let rule = rule(service(&[address], None));
     let error = connect(&Dialer::default(), &rule, Duration::from_millis(50)).await.expect_err("silent");
-    assert_eq!((error.status().as_u16(), error.reason()), (504, "upstream_timeout"));
+    assert_eq!((error.status().as_u16(), error.reason()), (504, HandshakeReason::BackendTimeout));
     drop(listener);
 }
 
@@ -202,7 +211,8 @@ async fn tls_verifies_the_name_and_the_authority() {
         let (upstream, _) = tokio::join!(connect(&dialer, &rule, Duration::from_secs(10)), serve);
         match upstream {
             Ok(upstream) => assert!(opens && matches!(upstream.transport, Transport::Tls(_)), "{hostname}"),
-            Err(error) => assert_eq!((opens, error.reason()), (false, "upstream_tls"), "{hostname}: {error}"),
+            Err(ConnectError::Dial { error: DialError::Tls(_), .. }) => assert!(!opens, "{hostname}"),
+            Err(error) => panic!("{hostname}: {error}"),
         }
     }
 }

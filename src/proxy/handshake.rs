@@ -15,12 +15,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use std::fmt;
 use std::io;
 use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
 
-/// A checked but unanswered handshake.
-#[derive(Debug)]
+/// A checked but unanswered handshake. `Debug` leaves out what may hold a credential: query, key, subprotocols.
 pub struct Offer {
     /// The request as it came.
     pub head: RequestHead,
@@ -117,6 +117,14 @@ impl Offer {
         }
         check_path(offer.path())?;
         Ok(offer)
+    }
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut offer = f.debug_struct("Offer");
+        offer.field("host", &self.host).field("path", &self.path()).field("request_id", &self.request_id);
+        offer.finish_non_exhaustive()
     }
 }
 

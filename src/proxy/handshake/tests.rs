@@ -46,6 +46,13 @@ async fn reads_an_offer() {
 }
 
 #[tokio::test]
+async fn debug_shows_no_credential() {
+    let offer = offer("", "Sec-WebSocket-Protocol: token-secret").await.expect("a good handshake");
+    let shown = format!("{offer:?}");
+    assert!(!shown.contains("secret") && !shown.contains("x=1") && !shown.contains(KEY), "{shown}");
+}
+
+#[tokio::test]
 async fn accepts_every_spelling_of_an_upgrade() {
     for (without, with) in [
         ("Connection", "connection: close|CONNECTION: uPGRADE"),

@@ -2,4 +2,5 @@
 pub mod api;
 pub mod control;
 pub mod routing;
+pub mod settings;
 pub mod telemetry;

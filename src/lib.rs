@@ -1,4 +1,5 @@
 //! Sheave: a WebSocket ingress for Kubernetes that never cuts the line.
+pub mod admin;
 pub mod api;
 pub mod control;
 pub mod routing;

@@ -241,7 +241,8 @@ impl Reader {
             let mistake = format!("--min-drain {:?}: must not be longer than --drain-timeout", words.min_drain);
             self.mistakes.push(mistake);
         }
-        let format = self.read("--log-format", &words.log_format, value::log_format(&words.log_format), LogFormat::Text);
+        let format =
+            self.read("--log-format", &words.log_format, value::log_format(&words.log_format), LogFormat::Text);
         self.read("--log", &words.log, value::log_filter(&words.log), ());
         Run {
             listen,

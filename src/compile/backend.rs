@@ -4,9 +4,9 @@
 //! sessions follows kube-proxy: the ready ones, and when there is none the terminating ones that still serve
 //! (KEP-1669). A Service is found or not; how many of its endpoints are ready is never a fault.
 
+use super::Options;
 use super::snapshot::{ObjectKey, Snapshot};
 use super::verdict::Fault;
-use super::Options;
 use crate::api::BackendProtocol;
 use crate::api::status::reason;
 use crate::routing::{Address, Backend, BackendId, Endpoint, EndpointState, Protocol, UpstreamTls};
@@ -32,14 +32,19 @@ pub(super) struct ServiceTarget {
 impl ServiceTarget {
     /// What to speak: the reference's word, else the Service's, else WebSocket in clear.
     pub(super) fn protocol(&self, wanted: Option<BackendProtocol>) -> Result<Protocol, Fault> {
-        match (wanted, self.app_protocol.as_deref()) {
-            (Some(BackendProtocol::WS), _) => Ok(Protocol::Ws),
-            (Some(BackendProtocol::WSS), _) => Ok(Protocol::Wss),
-            (None, None | Some("" | "http" | "kubernetes.io/ws" | "ws")) => Ok(Protocol::Ws),
-            (None, Some("https" | "kubernetes.io/wss" | "wss")) => Ok(Protocol::Wss),
-            (None, Some(other)) => Err(Fault::new(
+        let spoken = match (wanted, self.app_protocol.as_deref()) {
+            (Some(BackendProtocol::WS), _) => "ws",
+            (Some(BackendProtocol::WSS), _) => "wss",
+            (None, app_protocol) => app_protocol.unwrap_or("ws"),
+        };
+        match spoken {
+            "" | "http" | "kubernetes.io/ws" | "ws" => Ok(Protocol::Ws),
+            "https" | "kubernetes.io/wss" | "wss" => Ok(Protocol::Wss),
+            other => Err(Fault::new(
                 reason::UNSUPPORTED_PROTOCOL,
-                format!("the Service port has appProtocol {other}, which is not WebSocket: set protocol to WS or WSS here if it speaks it"),
+                format!(
+                    "the Service port has appProtocol {other}, which is not WebSocket: set protocol to WS or WSS here if it speaks it"
+                ),
             )),
         }
     }
@@ -106,7 +111,9 @@ impl<'s> Backends<'s> {
             if !self.options.allow_external_name {
                 return Err(Fault::new(
                     reason::UNSUPPORTED_VALUE,
-                    format!("Service {key} is of type ExternalName, which is switched off: name its addresses by an EndpointSlice"),
+                    format!(
+                        "Service {key} is of type ExternalName, which is switched off: name its addresses by an EndpointSlice"
+                    ),
                 ));
             }
             if named.is_some() || ports.is_empty() {
@@ -171,7 +178,9 @@ impl<'s> Backends<'s> {
         } else if endpoints.is_empty() && slices.iter().all(|slice| slice_ports(slice, port).is_empty()) {
             let name = port.name.as_deref().filter(|name| !name.is_empty());
             let wanted = name.map_or("no name".to_owned(), |name| format!("the name {name}"));
-            format!("none of its EndpointSlices has a TCP port with {wanted}, as the Service port has; correct ports[].name")
+            format!(
+                "none of its EndpointSlices has a TCP port with {wanted}, as the Service port has; correct ports[].name"
+            )
         } else {
             "none of its endpoints is ready".to_owned()
         };
@@ -213,11 +222,8 @@ impl<'s> Seen<'s> {
 
 /// A dual-stack pod has an address of each family: only the preferred one is kept, or it would get two shares.
 fn drop_second_family(found: &mut BTreeMap<SocketAddr, Seen<'_>>, prefers_v6: bool) {
-    let preferred: HashSet<&str> = found
-        .iter()
-        .filter(|(address, _)| address.is_ipv6() == prefers_v6)
-        .filter_map(|(_, seen)| seen.pod)
-        .collect();
+    let preferred: HashSet<&str> =
+        found.iter().filter(|(address, _)| address.is_ipv6() == prefers_v6).filter_map(|(_, seen)| seen.pod).collect();
     found.retain(|address, seen| {
         address.is_ipv6() == prefers_v6 || !seen.pod.is_some_and(|pod| preferred.contains(pod))
     });
@@ -268,8 +274,8 @@ fn external(name: &str, port: Option<&ServicePort>, number: u16) -> ServiceTarge
 
 fn offered(ports: &[ServicePort]) -> String {
     let numbers: Vec<_> = ports.iter().filter(|p| is_tcp(p.protocol.as_deref())).map(|p| p.port.to_string()).collect();
-    match numbers.is_empty() {
-        true => ": add it to the Service".to_owned(),
-        false => format!(": use one of {}, or add it to the Service", numbers.join(", ")),
+    if numbers.is_empty() {
+        return ": add it to the Service".to_owned();
     }
+    format!(": use one of {}, or add it to the Service", numbers.join(", "))
 }

@@ -28,10 +28,14 @@ pub enum CertificateError {
     #[error("tls.crt holds no readable certificate ({0}): put the PEM chain there, the server's own certificate first")]
     Chain(String),
     /// The key belongs to another certificate.
-    #[error("tls.key does not fit the first certificate of tls.crt: put the key there that the certificate was issued for")]
+    #[error(
+        "tls.key does not fit the first certificate of tls.crt: put the key there that the certificate was issued for"
+    )]
     KeyMismatch,
     /// The key is missing or cannot be read.
-    #[error("tls.key holds no usable private key ({0}): put an unencrypted PEM key there (PKCS #8, PKCS #1 or SEC 1; RSA, ECDSA or Ed25519)")]
+    #[error(
+        "tls.key holds no usable private key ({0}): put an unencrypted PEM key there (PKCS #8, PKCS #1 or SEC 1; RSA, ECDSA or Ed25519)"
+    )]
     Key(String),
 }
 
@@ -172,11 +176,18 @@ fn read(key: &ObjectKey, secret: &Secret, now: i64) -> Result<Usable, String> {
 fn stale(key: &ObjectKey, certificate: &Certificate, now: i64) -> Option<Fault> {
     let (_, leaf) = X509Certificate::from_der(certificate.key.cert.first()?).ok()?;
     let not_before = leaf.validity().not_before.timestamp();
-    let date = |seconds| Timestamp::from_second(seconds).map_or_else(|_| "an unknown date".to_owned(), |t| t.to_string());
+    let date =
+        |seconds| Timestamp::from_second(seconds).map_or_else(|_| "an unknown date".to_owned(), |t| t.to_string());
     let message = if now > certificate.not_after {
-        format!("the certificate of Secret {key} expired at {}: renew it; it is served all the same", date(certificate.not_after))
+        format!(
+            "the certificate of Secret {key} expired at {}: renew it; it is served all the same",
+            date(certificate.not_after)
+        )
     } else if now < not_before {
-        format!("the certificate of Secret {key} is valid only from {}: check the date it was issued with; it is served all the same", date(not_before))
+        format!(
+            "the certificate of Secret {key} is valid only from {}: check the date it was issued with; it is served all the same",
+            date(not_before)
+        )
     } else {
         return None;
     };

@@ -90,9 +90,13 @@ impl Classes {
         }
         let known = self.ours.keys().map(|name| &**name).collect::<Vec<_>>().join(", ");
         let message = match (wanted, known.as_str()) {
-            (Some(name), "") => format!("there is no WebSocketClass {name}, nor any other of controller {CONTROLLER}: add one"),
+            (Some(name), "") => {
+                format!("there is no WebSocketClass {name}, nor any other of controller {CONTROLLER}: add one")
+            }
             (Some(name), known) => format!("there is no WebSocketClass {name}: add it, or name one of {known}"),
-            (None, "") => format!("no WebSocketClass has controllerName {CONTROLLER}: add one, or correct controllerName"),
+            (None, "") => {
+                format!("no WebSocketClass has controllerName {CONTROLLER}: add one, or correct controllerName")
+            }
             (None, known) => format!(
                 "unset, and no WebSocketClass is the default: name one of {known}, or annotate one with \
                  {DEFAULT_CLASS_ANNOTATION}: \"true\""

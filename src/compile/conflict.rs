@@ -41,6 +41,7 @@ pub(super) fn settle(drafts: &mut [Draft]) {
     note_shared_hosts(drafts);
 }
 
+#[allow(clippy::mutable_key_type)] // an expression is hashed and compared by its text, which never changes
 fn losses(drafts: &[Draft]) -> Vec<Loss> {
     let mut held: HashMap<(&HostPattern, &Match), &RuleId> = HashMap::new();
     let mut losses = Vec::new();
@@ -97,7 +98,9 @@ fn note_shared_hosts(drafts: &mut [Draft]) {
         for host in &draft.route.hosts {
             let holder = first.entry(host.clone()).or_insert_with(|| draft.route.id.clone());
             if holder.namespace != draft.route.id.namespace {
-                let note = format!("spec.hostnames: {host} is also a host of route {holder} in another namespace, which goes first where both match");
+                let note = format!(
+                    "spec.hostnames: {host} is also a host of route {holder} in another namespace, which goes first where both match"
+                );
                 draft.findings.notes.push(note);
             }
         }

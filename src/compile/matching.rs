@@ -28,7 +28,8 @@ pub(super) fn matches(rule: &RouteRule, field: &str) -> Result<Vec<Match>, Fault
 
 fn one(written: &RouteMatch, field: &str) -> Result<Match, Fault> {
     let fields = |list: &[ValueMatch], name: &str, lower: bool| -> Result<Vec<FieldMatch>, Fault> {
-        let each = list.iter().enumerate().map(|(at, value)| value_match(value, lower, &format!("{field}.{name}[{at}]")));
+        let each =
+            list.iter().enumerate().map(|(at, value)| value_match(value, lower, &format!("{field}.{name}[{at}]")));
         let mut fields = each.collect::<Result<Vec<_>, Fault>>()?;
         fields.sort_by_cached_key(|f| (f.name.clone(), f.value.to_string()));
         fields.dedup();
@@ -67,7 +68,8 @@ fn expression(text: &str, field: &str) -> Result<Pattern, Fault> {
         let error = error.to_string();
         let why = error.rsplit_once("error: ").map_or(error.as_str(), |(_, why)| why);
         let why = why.trim().trim_end_matches('.');
-        let message = format!("{field}.value: the expression {text} does not compile ({why}): correct it; the syntax is RE2's");
+        let message =
+            format!("{field}.value: the expression {text} does not compile ({why}): correct it; the syntax is RE2's");
         Fault::new(reason::UNSUPPORTED_VALUE, message)
     })
 }
@@ -102,8 +104,10 @@ mod tests {
 
     #[test]
     fn names_the_field_of_an_expression_that_does_not_compile() {
-        let fault = matched("{matches: [{}, {queryParams: [{name: v, type: RegularExpression, value: '(a'}]}], backendRefs: []}")
-            .expect_err("unclosed group");
+        let fault = matched(
+            "{matches: [{}, {queryParams: [{name: v, type: RegularExpression, value: '(a'}]}], backendRefs: []}",
+        )
+        .expect_err("unclosed group");
         assert!(fault.message.starts_with("spec.rules[0].matches[1].queryParams[0].value: "), "{}", fault.message);
         assert!(fault.message.contains("unclosed group"), "{}", fault.message);
     }

@@ -14,8 +14,8 @@ use super::verdict::{Fault, Findings};
 use crate::api::status::reason;
 use crate::api::{BackendRef, RouteRule, WebSocketRoute, WebSocketRouteSpec};
 use crate::routing::{
-    BackendId, BackendTarget, Certificate, HostPattern, LoadBalancing, Plaintext, Policy, Protocol, Route, RouteId, Rule,
-    RuleId, UpstreamTls, WeightedBackend,
+    BackendId, BackendTarget, Certificate, HostPattern, LoadBalancing, Plaintext, Policy, Protocol, Route, RouteId,
+    Rule, RuleId, UpstreamTls, WeightedBackend,
 };
 use std::sync::Arc;
 
@@ -60,10 +60,7 @@ pub(super) fn draft(key: &ObjectKey, object: &WebSocketRoute, class: &Class, ref
     let mut policies: Vec<Arc<Policy>> = Vec::new();
     for (at, rule) in spec.rules.iter().enumerate() {
         let field = format!("spec.rules[{at}]");
-        let id = RuleId {
-            route: route.id.clone(),
-            rule: rule.name.clone().unwrap_or_else(|| at.to_string()).into(),
-        };
+        let id = RuleId { route: route.id.clone(), rule: rule.name.clone().unwrap_or_else(|| at.to_string()).into() };
         let matches = match matches(rule, &field) {
             Ok(matches) => matches,
             Err(fault) => {
@@ -202,12 +199,16 @@ fn backends(
         backends.push(WeightedBackend { weight: u32::try_from(reference.weight).unwrap_or(0), target });
     }
     if backends.iter().all(|backend| backend.weight == 0) {
-        findings.notes.push(format!("{field}.backendRefs: every weight is 0, so the rule refuses all handshakes: give one a weight"));
+        findings.notes.push(format!(
+            "{field}.backendRefs: every weight is 0, so the rule refuses all handshakes: give one a weight"
+        ));
     }
     let wss = |b: &WeightedBackend| matches!(&b.target, BackendTarget::Service(b) if b.protocol == Protocol::Wss);
     let settled = backends.iter().all(|b| matches!(b.target, BackendTarget::Service(_)));
     if tls.is_some() && settled && !backends.iter().any(wss) {
-        findings.notes.push(format!("{field}.backendTLS: not used, for no backend here speaks WSS: set protocol to WSS, or remove the block"));
+        findings.notes.push(format!(
+            "{field}.backendTLS: not used, for no backend here speaks WSS: set protocol to WSS, or remove the block"
+        ));
     }
     backends
 }

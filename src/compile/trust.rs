@@ -58,7 +58,9 @@ impl<'s> Bundles<'s> {
         }
         let pem = pem.ok_or_else(|| format!("{word} {key} has no {CA_KEY}: put the PEM bundle there"))?;
         let unusable = |why: String| {
-            format!("{CA_KEY} of {word} {key} cannot be used ({why}): put the PEM certificates of the authorities there")
+            format!(
+                "{CA_KEY} of {word} {key} cannot be used ({why}): put the PEM certificates of the authorities there"
+            )
         };
         let certificates = certificates_from_pem(pem).map_err(unusable)?;
         for certificate in &certificates {
@@ -79,7 +81,9 @@ pub(super) fn upstream_tls(
 ) -> Option<Arc<UpstreamTls>> {
     let hostname = block.hostname.to_ascii_lowercase();
     if ServerName::try_from(hostname.as_str()).is_err() {
-        let message = format!("{field}.hostname: {hostname} is no DNS name or address: write the name in the backend's certificate");
+        let message = format!(
+            "{field}.hostname: {hostname} is no DNS name or address: write the name in the backend's certificate"
+        );
         faults.push(Fault::new(reason::UNSUPPORTED_VALUE, message));
         return None;
     }

@@ -4,9 +4,7 @@
 //! objects do not (no counts, no pod names, no time of day), so that an unchanged object never causes a write.
 //! Hints that do depend on endpoints are notes: `sheave check` prints them, a status never holds them.
 
-use crate::api::status::{
-    ACCEPTED, OVERLAPPING_TLS_CONFIG, PARTIALLY_INVALID, PROGRAMMED, RESOLVED_REFS, reason,
-};
+use crate::api::status::{ACCEPTED, OVERLAPPING_TLS_CONFIG, PARTIALLY_INVALID, PROGRAMMED, RESOLVED_REFS, reason};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,7 +66,7 @@ pub struct Verdict {
     /// The generation of its spec that was judged, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// Accepted, ResolvedRefs, PartiallyInvalid, OverlappingTLSConfig, Programmed, in this order; the third and
+    /// Accepted, `ResolvedRefs`, `PartiallyInvalid`, `OverlappingTLSConfig`, Programmed, in this order; the third and
     /// fourth only while true.
     pub conditions: Vec<Condition>,
     /// Hints for a person that no status holds.
@@ -148,11 +146,11 @@ impl Fault {
 pub(super) struct Findings {
     /// The object cannot be used: Accepted is false.
     pub(super) unacceptable: Vec<Fault>,
-    /// Something it names cannot be used: ResolvedRefs is false.
+    /// Something it names cannot be used: `ResolvedRefs` is false.
     pub(super) unresolved: Vec<Fault>,
-    /// Rules that are gone: PartiallyInvalid is true. Each begins with `Dropped Rule`.
+    /// Rules that are gone: `PartiallyInvalid` is true. Each begins with `Dropped Rule`.
     pub(super) dropped: Vec<String>,
-    /// Hosts served with another's certificate: OverlappingTLSConfig is true.
+    /// Hosts served with another's certificate: `OverlappingTLSConfig` is true.
     pub(super) overlaps: Vec<String>,
     /// Told under Accepted although the object is accepted.
     pub(super) remark: String,

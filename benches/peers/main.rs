@@ -1,0 +1,244 @@
+//! Sheave beside nginx and haproxy, in one interleaved run (`make bench`).
+//!
+//! Measures what a proxy costs, not how fast a machine is: CPU time of all the
+//! proxy's processes for each message, megabyte and handshake, and memory for
+//! each idle connection. `row` says what, `trial` how, `rivals` with which
+//! settings. The rounds go A B C A B C, so that a machine that slows down slows
+//! all of them. How to read the figures is told in `benches/README.md`.
+
+mod backend;
+mod cpu;
+mod frame;
+mod load;
+mod process;
+mod report;
+mod rivals;
+mod row;
+mod trial;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use process::Role;
+use report::{Line, Report};
+use rivals::{CONTESTANTS, Contestant};
+use row::{ROWS, Row, Shape};
+use trial::Pace;
+
+/// Memory hardly varies from round to round, and these rounds take longest.
+const IDLE_ROUNDS: usize = 3;
+
+/// Compares what Sheave, nginx and haproxy cost.
+#[derive(Parser)]
+struct Options {
+    #[command(subcommand)]
+    role: Option<RoleName>,
+    #[command(flatten)]
+    comparison: Comparison,
+}
+
+/// The parts that this binary plays in processes of their own.
+#[derive(Subcommand)]
+enum RoleName {
+    /// Echo messages (started by the comparison itself).
+    EchoBackend,
+    /// Make load (started by the comparison itself).
+    Load(load::Load),
+}
+
+/// How the comparison is made.
+#[derive(Args)]
+struct Comparison {
+    /// Rounds for each row; the table shows their median [default: 5; 1 with --quick].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Only rows whose name contains this, such as `tls` or `idle-plain`; may be repeated.
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// Worker threads (Sheave, haproxy) or processes (nginx).
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// A smoke run of half a minute: shows that all works, its figures are rough.
+    #[arg(long)]
+    quick: bool,
+    /// Write the table as Markdown to this file too.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Given by `cargo bench`; without it nothing is measured.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match options.role {
+            Some(RoleName::EchoBackend) => backend::run().await,
+            Some(RoleName::Load(load)) => load::run(load).await,
+            None if !options.comparison.bench => {
+                // `cargo test --all-targets` comes here; it wants no five minutes of load.
+                println!("nothing measured: run it by `cargo bench --bench peers`");
+                Ok(())
+            }
+            None => compare_or_stop(&options.comparison).await,
+        }
+    })
+}
+
+/// Compares until done or told to stop; either way all children are ended.
+async fn compare_or_stop(comparison: &Comparison) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        outcome = compare(comparison) => outcome,
+        _ = terminate.recv() => anyhow::bail!("stopped"),
+        _ = interrupt.recv() => anyhow::bail!("interrupted"),
+    }
+}
+
+/// Runs all trials, prints the table and writes it to the file that was named.
+///
+/// # Errors
+/// Sheave is absent or failed a trial. A rival's trouble is only reported.
+async fn compare(comparison: &Comparison) -> Result<()> {
+    let rows = chosen_rows(&comparison.only)?;
+    let pace = pace(comparison);
+    process::allow_descriptors()?;
+    let folder = tempfile::tempdir()?;
+    rivals::write_certificate(folder.path())?;
+    let mut backend = Role::start(&["echo-backend".to_owned()])?;
+    let port = u16::try_from(backend.answer().await.context("the echo backend")?)?;
+
+    let mut troubles = Vec::new();
+    let mut present = Vec::new();
+    let mut versions = Vec::new();
+    for contestant in CONTESTANTS {
+        match contestant.version().await {
+            Some(version) => {
+                versions.push(version);
+                present.push(contestant);
+            }
+            None => troubles.push(format!("{} is not installed", contestant.name())),
+        }
+    }
+
+    let mut lines = Vec::new();
+    for row in rows {
+        let mut line = Line {
+            row,
+            figures: Default::default(),
+        };
+        for round in 0..rounds(comparison, row) {
+            for (at, contestant) in CONTESTANTS.into_iter().enumerate() {
+                if !present.contains(&contestant) {
+                    continue;
+                }
+                match trial::run(row, contestant, &pace, port, folder.path()).await {
+                    Ok(figure) => {
+                        eprintln!(
+                            "{} {} {figure:.2} {}",
+                            row.name,
+                            contestant.name(),
+                            row.unit
+                        );
+                        line.figures[at].push(figure);
+                    }
+                    Err(error) => troubles.push(format!(
+                        "{} failed {} in round {}: {error:#}",
+                        contestant.name(),
+                        row.name,
+                        round + 1
+                    )),
+                }
+            }
+        }
+        lines.push(line);
+    }
+
+    let setting = setting(comparison, &pace, &versions);
+    let report = Report {
+        setting,
+        lines,
+        troubles,
+    };
+    let markdown = report.markdown();
+    println!("\n{markdown}");
+    if let Some(path) = &comparison.report {
+        std::fs::write(path, &markdown)
+            .with_context(|| format!("cannot write the report to {}", path.display()))?;
+    }
+    let ours = Contestant::Sheave.name();
+    ensure!(
+        !report
+            .troubles
+            .iter()
+            .any(|trouble| trouble.starts_with(ours)),
+        "{ours} did not complete every trial; the list below the table says why"
+    );
+    Ok(())
+}
+
+/// The rows that `--only` names, or all.
+fn chosen_rows(only: &[String]) -> Result<Vec<&'static Row>> {
+    let chosen: Vec<&Row> = ROWS
+        .iter()
+        .filter(|row| only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str())))
+        .collect();
+    let names = ROWS.map(|row| row.name).join(", ");
+    ensure!(
+        !chosen.is_empty(),
+        "--only names no row; the rows are {names}"
+    );
+    Ok(chosen)
+}
+
+fn pace(comparison: &Comparison) -> Pace {
+    let (warm_up, window, idle, settle) = if comparison.quick {
+        (150, 500, [500, 1_500], 200)
+    } else {
+        (300, 1_600, [1_000, 5_000], 500)
+    };
+    Pace {
+        warm_up: Duration::from_millis(warm_up),
+        window: Duration::from_millis(window),
+        idle,
+        settle: Duration::from_millis(settle),
+        workers: comparison.workers,
+    }
+}
+
+fn rounds(comparison: &Comparison, row: &Row) -> usize {
+    match comparison.rounds {
+        Some(rounds) => usize::from(rounds),
+        None if comparison.quick => 1,
+        None if matches!(row.shape, Shape::Idle) => IDLE_ROUNDS,
+        None => 5,
+    }
+}
+
+/// One paragraph that a reader needs to judge or repeat the figures.
+fn setting(comparison: &Comparison, pace: &Pace, versions: &[String]) -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let rounds = comparison
+        .rounds
+        .unwrap_or(if comparison.quick { 1 } else { 5 });
+    format!(
+        "{}; {} worker(s) each; {cores} cores shared with load and backend; Linux {}; median of \
+         {rounds} interleaved round(s) of {:.1} s, ± half their width; idle memory is the slope \
+         from {} to {} connections. A message counts once for each way it is relayed.",
+        versions.join(", "),
+        pace.workers,
+        kernel.trim(),
+        pace.window.as_secs_f64(),
+        pace.idle[0],
+        pace.idle[1],
+    )
+}

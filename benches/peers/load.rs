@@ -31,7 +31,7 @@ use crate::frame::{self, Frame, Inbox};
 
 /// Key and answer of the example in RFC 6455 §1.3; both ends trust each other.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLBMiTxaQ9kYGzzhZRbK+xOo=";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Handshakes under way at once while connections are being opened.
 const OPENING: usize = 64;

@@ -135,27 +135,23 @@ async fn compare(comparison: &Comparison) -> Result<()> {
             row,
             figures: Default::default(),
         };
-        for round in 0..rounds(comparison, row) {
-            for (at, contestant) in CONTESTANTS.into_iter().enumerate() {
-                if !present.contains(&contestant) {
+        // Who failed a row once is out of it: the reason would only repeat.
+        let mut fit = present.clone();
+        for _ in 0..rounds(comparison, row) {
+            for (contestant, figures) in CONTESTANTS.into_iter().zip(&mut line.figures) {
+                if !fit.contains(&contestant) {
                     continue;
                 }
+                let name = contestant.name();
                 match trial::run(row, contestant, &pace, port, folder.path()).await {
                     Ok(figure) => {
-                        eprintln!(
-                            "{} {} {figure:.2} {}",
-                            row.name,
-                            contestant.name(),
-                            row.unit
-                        );
-                        line.figures[at].push(figure);
+                        eprintln!("{} {name} {figure:.2} {}", row.name, row.unit);
+                        figures.push(figure);
                     }
-                    Err(error) => troubles.push(format!(
-                        "{} failed {} in round {}: {error:#}",
-                        contestant.name(),
-                        row.name,
-                        round + 1
-                    )),
+                    Err(error) => {
+                        troubles.push(format!("{name} failed {}: {error:#}", row.name));
+                        fit.retain(|one| *one != contestant);
+                    }
                 }
             }
         }

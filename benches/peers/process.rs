@@ -119,7 +119,7 @@ impl Proxy {
         log.trim()
             .lines()
             .last()
-            .unwrap_or("it printed nothing")
+            .unwrap_or("(nothing printed)")
             .to_owned()
     }
 }
@@ -176,9 +176,9 @@ impl Role {
 
     /// Gives an order and reads the number that answers it.
     pub(crate) async fn order(&mut self, order: &str) -> Result<u64> {
-        self.orders
-            .write_all(format!("{order}\n").as_bytes())
-            .await?;
+        let line = format!("{order}\n");
+        // A process that has ended reads nothing; `answer` then says so.
+        let _ = self.orders.write_all(line.as_bytes()).await;
         self.answer().await
     }
 

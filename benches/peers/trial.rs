@@ -48,7 +48,7 @@ pub(crate) async fn run(
         Shape::Idle => idle(row, pace, &proxy, port).await,
         Shape::Handshake { .. } | Shape::Relay { .. } => busy(row, pace, &proxy, port).await,
     };
-    measured.with_context(|| format!("the proxy's last words: {}", proxy.last_words()))
+    measured.with_context(|| format!("its log ends with: {}", proxy.last_words()))
 }
 
 /// CPU in microseconds for each unit of work done in the window.

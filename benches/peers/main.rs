@@ -16,7 +16,7 @@ mod rivals;
 mod row;
 mod trial;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +31,9 @@ use trial::Pace;
 
 /// Memory hardly varies from round to round, and these rounds take longest.
 const IDLE_ROUNDS: usize = 3;
+
+/// Cores that others may keep busy before a window counts as disturbed.
+const DISTURBED: f64 = 0.1;
 
 /// Compares what Sheave, nginx and haproxy cost.
 #[derive(Parser)]
@@ -109,60 +112,34 @@ async fn compare_or_stop(comparison: &Comparison) -> Result<()> {
 /// Sheave is absent or failed a trial. A rival's trouble is only reported.
 async fn compare(comparison: &Comparison) -> Result<()> {
     let rows = chosen_rows(&comparison.only)?;
-    let pace = pace(comparison);
     process::allow_descriptors()?;
     let folder = tempfile::tempdir()?;
     rivals::write_certificate(folder.path())?;
     let mut backend = Role::start(&["echo-backend".to_owned()])?;
-    let port = u16::try_from(backend.answer().await.context("the echo backend")?)?;
-
-    let mut troubles = Vec::new();
-    let mut present = Vec::new();
-    let mut versions = Vec::new();
-    for contestant in CONTESTANTS {
-        match contestant.version().await {
-            Some(version) => {
-                versions.push(version);
-                present.push(contestant);
-            }
-            None => troubles.push(format!("{} is not installed", contestant.name())),
-        }
-    }
-
+    let mut run = Run {
+        pace: pace(comparison),
+        backend: u16::try_from(backend.answer().await.context("the echo backend")?)?,
+        folder: folder.path(),
+        present: Vec::new(),
+        troubles: Vec::new(),
+        disturbed: 0,
+    };
+    let versions = run.call_roll().await;
     let mut lines = Vec::new();
     for row in rows {
-        let mut line = Line {
-            row,
-            figures: Default::default(),
-        };
-        // Who failed a row once is out of it: the reason would only repeat.
-        let mut fit = present.clone();
-        for _ in 0..rounds(comparison, row) {
-            for (contestant, figures) in CONTESTANTS.into_iter().zip(&mut line.figures) {
-                if !fit.contains(&contestant) {
-                    continue;
-                }
-                let name = contestant.name();
-                match trial::run(row, contestant, &pace, port, folder.path()).await {
-                    Ok(figure) => {
-                        eprintln!("{} {name} {figure:.2} {}", row.name, row.unit);
-                        figures.push(figure);
-                    }
-                    Err(error) => {
-                        troubles.push(format!("{name} failed {}: {error:#}", row.name));
-                        fit.retain(|one| *one != contestant);
-                    }
-                }
-            }
-        }
-        lines.push(line);
+        lines.push(run.measure(row, rounds(comparison, row)).await);
     }
-
-    let setting = setting(comparison, &pace, &versions);
+    if run.disturbed > 0 {
+        run.troubles.push(format!(
+            "{} window(s) shared the machine with other work: figures with a wide ± are worth \
+             repeating when it is quiet",
+            run.disturbed
+        ));
+    }
     let report = Report {
-        setting,
+        setting: setting(comparison, &run.pace, &versions),
         lines,
-        troubles,
+        troubles: run.troubles,
     };
     let markdown = report.markdown();
     println!("\n{markdown}");
@@ -171,14 +148,75 @@ async fn compare(comparison: &Comparison) -> Result<()> {
             .with_context(|| format!("cannot write the report to {}", path.display()))?;
     }
     let ours = Contestant::Sheave.name();
+    let complete = !report.troubles.iter().any(|one| one.starts_with(ours));
     ensure!(
-        !report
-            .troubles
-            .iter()
-            .any(|trouble| trouble.starts_with(ours)),
+        complete,
         "{ours} did not complete every trial; the list below the table says why"
     );
     Ok(())
+}
+
+/// The state of one comparison.
+struct Run<'a> {
+    pace: Pace,
+    backend: u16,
+    folder: &'a Path,
+    present: Vec<Contestant>,
+    troubles: Vec<String>,
+    disturbed: usize,
+}
+
+impl Run<'_> {
+    /// Finds who is installed and gives their versions.
+    async fn call_roll(&mut self) -> Vec<String> {
+        let mut versions = Vec::new();
+        for contestant in CONTESTANTS {
+            if let Some(version) = contestant.version().await {
+                versions.push(version);
+                self.present.push(contestant);
+            } else {
+                self.troubles
+                    .push(format!("{} is not installed", contestant.name()));
+            }
+        }
+        versions
+    }
+
+    /// Measures one row in turns. Who fails it once is out of it, since the
+    /// reason would only repeat.
+    async fn measure<'r>(&mut self, row: &'r Row, rounds: usize) -> Line<'r> {
+        let mut line = Line {
+            row,
+            figures: Default::default(),
+        };
+        let mut fit = self.present.clone();
+        for _ in 0..rounds {
+            for (contestant, figures) in CONTESTANTS.into_iter().zip(&mut line.figures) {
+                if !fit.contains(&contestant) {
+                    continue;
+                }
+                let name = contestant.name();
+                match trial::run(row, contestant, &self.pace, self.backend, self.folder).await {
+                    Ok(outcome) => {
+                        let disturbed = outcome.cores_of_others > DISTURBED;
+                        let mark = if disturbed { " (disturbed)" } else { "" };
+                        eprintln!(
+                            "{} {name} {:.2} {}{mark}",
+                            row.name, outcome.figure, row.unit
+                        );
+                        self.disturbed += usize::from(disturbed);
+                        figures.push(outcome.figure);
+                    }
+                    Err(error) => {
+                        self.troubles
+                            .push(format!("{name} failed {}: {error:#}", row.name));
+                        fit.retain(|one| *one != contestant);
+                    }
+                }
+            }
+        }
+        line
+    }
 }
 
 /// The rows that `--only` names, or all.

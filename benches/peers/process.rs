@@ -61,7 +61,7 @@ pub(crate) fn free_port() -> Result<u16> {
 /// A running proxy. Dropping it ends it and all its workers.
 pub(crate) struct Proxy {
     child: Child,
-    family: Family,
+    root: u32,
     log: PathBuf,
 }
 
@@ -84,11 +84,7 @@ impl Proxy {
         let root = child
             .id()
             .context("a child that was not waited for has an id")?;
-        let mut proxy = Self {
-            child,
-            family: Family::of(root)?,
-            log,
-        };
+        let mut proxy = Self { child, root, log };
         let deadline = Instant::now() + PATIENCE;
         for port in ports {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, *port))
@@ -104,13 +100,13 @@ impl Proxy {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        proxy.family = Family::of(root)?;
         Ok(proxy)
     }
 
-    /// The proxy's processes.
-    pub(crate) fn family(&self) -> &Family {
-        &self.family
+    /// The proxy's processes. Ask once it has relayed something: nginx listens
+    /// before it starts its workers.
+    pub(crate) fn family(&self) -> Result<Family> {
+        Family::of(self.root)
     }
 
     /// The last line that the proxy printed.
@@ -126,10 +122,11 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Look again: a master may have replaced a worker that died.
-        let Some(root) = self.child.id() else { return };
-        let family = Family::of(root).ok();
-        signal(root, Signal::TERM);
+        if self.child.id().is_none() {
+            return;
+        }
+        let family = self.family().ok();
+        signal(self.root, Signal::TERM);
         let deadline = Instant::now() + FAREWELL;
         while Instant::now() < deadline {
             if !matches!(self.child.try_wait(), Ok(None)) {

@@ -36,8 +36,19 @@ pub(crate) struct Setup {
     pub(crate) tls: bool,
     /// Worker threads (Sheave, haproxy) or processes (nginx).
     pub(crate) workers: usize,
-    /// Size of nginx's buffer per direction in bytes.
-    pub(crate) nginx_buffer_bytes: usize,
+    /// What the rivals' buffers are sized for.
+    pub(crate) buffers: Buffers,
+}
+
+/// What a rival's buffers are sized for, where one size does not suit all rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Buffers {
+    /// Few large reads: 64 KiB. Larger ones brought nothing more.
+    Bulk,
+    /// As the rivals come: a page for nginx, 16 KiB for haproxy.
+    Default,
+    /// As little memory as nginx can be set to; haproxy gives its buffers back.
+    Idle,
 }
 
 impl Contestant {
@@ -152,17 +163,21 @@ pub(crate) fn write_certificate(folder: &Path) -> Result<()> {
 fn nginx(setup: &Setup, port: u16, folder: &Path) -> String {
     let folder = folder.display();
     let Setup {
-        backend,
-        workers,
-        nginx_buffer_bytes,
-        ..
+        backend, workers, ..
     } = setup;
+    // proxy_buffer_size, then ssl_buffer_size whose default is 16 KiB.
+    let (buffer, tls_buffer) = match setup.buffers {
+        Buffers::Bulk => ("64k", "16k"),
+        Buffers::Default => ("4k", "16k"),
+        Buffers::Idle => ("1k", "4k"),
+    };
     let tls = if setup.tls { " ssl" } else { "" };
     let certificate = if setup.tls {
         format!(
             "ssl_certificate {folder}/certificate.pem;
              ssl_certificate_key {folder}/key.pem;
-             ssl_protocols TLSv1.3;"
+             ssl_protocols TLSv1.3;
+             ssl_buffer_size {tls_buffer};"
         )
     } else {
         String::new()
@@ -195,14 +210,13 @@ http {{
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_read_timeout 1h;
             proxy_send_timeout 1h;
-            proxy_buffer_size {nginx_buffer_bytes};
-            proxy_buffers 8 {nginx_buffer_bytes};
-            proxy_busy_buffers_size {};
+            proxy_buffer_size {buffer};
+            proxy_buffers 8 64k;
+            proxy_busy_buffers_size 128k;
         }}
     }}
 }}
-",
-        nginx_buffer_bytes * 2
+"
     )
 }
 
@@ -212,11 +226,16 @@ fn haproxy(setup: &Setup, port: u16, folder: &Path) -> String {
     } else {
         String::new()
     };
+    let buffer_bytes = match setup.buffers {
+        Buffers::Bulk => 65_536,
+        Buffers::Default | Buffers::Idle => 16_384,
+    };
     // maxconn: two descriptors each must fit under 20,000.
     format!(
         "global
     nbthread {}
     maxconn 9500
+    tune.bufsize {buffer_bytes}
 defaults
     mode http
     option forwardfor

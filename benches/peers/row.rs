@@ -3,6 +3,8 @@
 //! A message that is relayed one way counts as one message, so the round trip
 //! of an echo is two messages, and its bytes count both ways too.
 
+use crate::rivals::Buffers;
+
 /// One line of the table.
 pub(crate) struct Row {
     /// Name for `--only`.
@@ -115,14 +117,14 @@ impl Row {
         self
     }
 
-    /// Size of nginx's buffers that serves it best in this row: few large reads
-    /// in bulk, its default (a page) elsewhere.
-    pub(crate) fn nginx_buffer_bytes(&self) -> usize {
+    /// What a rival's buffers are best sized for in this row.
+    pub(crate) fn buffers(&self) -> Buffers {
         match self.shape {
+            Shape::Idle => Buffers::Idle,
             Shape::Relay {
                 per_megabyte: true, ..
-            } => 64 * 1024,
-            _ => 4 * 1024,
+            } => Buffers::Bulk,
+            Shape::Handshake { .. } | Shape::Relay { .. } => Buffers::Default,
         }
     }
 }

@@ -4,10 +4,11 @@
 //! one's heap, caches or sockets, and only one proxy runs at any time.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 
+use crate::cpu::{Family, machine_ns};
 use crate::process::{Proxy, Role};
 use crate::rivals::{Contestant, Setup};
 use crate::row::{Row, Shape};
@@ -26,7 +27,16 @@ pub(crate) struct Pace {
     pub(crate) workers: usize,
 }
 
-/// Runs the trial and gives its figure in the row's unit.
+/// What a trial found.
+pub(crate) struct Outcome {
+    /// In the row's unit.
+    pub(crate) figure: f64,
+    /// Cores that work of others kept busy meanwhile: such a figure is too high,
+    /// since caches and turns were shared. Always 0 for memory.
+    pub(crate) cores_of_others: f64,
+}
+
+/// Runs the trial.
 ///
 /// # Errors
 /// The proxy did not start, ended, cut a connection or changed a message.
@@ -36,12 +46,12 @@ pub(crate) async fn run(
     pace: &Pace,
     backend: u16,
     folder: &Path,
-) -> Result<f64> {
+) -> Result<Outcome> {
     let setup = Setup {
         backend,
         tls: row.tls,
         workers: pace.workers,
-        nginx_buffer_bytes: row.nginx_buffer_bytes(),
+        buffers: row.buffers(),
     };
     let (proxy, port) = contestant.start(&setup, folder).await?;
     let measured = match row.shape {
@@ -52,7 +62,7 @@ pub(crate) async fn run(
 }
 
 /// CPU in microseconds for each unit of work done in the window.
-async fn busy(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<f64> {
+async fn busy(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<Outcome> {
     // Units in one thing that the load counts; see the convention in `row`.
     let (connections, units) = match row.shape {
         Shape::Relay {
@@ -68,26 +78,42 @@ async fn busy(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<f64> {
     load.order(&format!("open {connections}")).await?;
     load.order("start").await?;
     tokio::time::sleep(pace.warm_up).await;
+    let family = proxy.family()?;
+    let ours = Family::of(std::process::id())?;
+    let others = || Ok::<_, Error>(machine_ns()? as f64 - ours.cpu_ns()? as f64);
+    let others_before = others()?;
+    let began = Instant::now();
     // CPU first and count second at both ends, so that the lag cancels out.
-    let cpu_before = proxy.family().cpu_ns()?;
+    let cpu_before = family.cpu_ns()?;
     let done_before = load.order("count").await?;
     tokio::time::sleep(pace.window).await;
-    let cpu_after = proxy.family().cpu_ns()?;
+    let cpu_after = family.cpu_ns()?;
     let done = load.order("count").await? - done_before;
+    let others_ns = others()? - others_before;
     ensure!(done > 0, "no work was done in the window");
-    Ok((cpu_after - cpu_before) as f64 / 1e3 / (done as f64 * units))
+    ensure!(
+        cpu_after > cpu_before,
+        "the proxy's processes did none of the work"
+    );
+    Ok(Outcome {
+        figure: (cpu_after - cpu_before) as f64 / 1e3 / (done as f64 * units),
+        cores_of_others: others_ns / began.elapsed().as_nanos() as f64,
+    })
 }
 
 /// Bytes for each connection that was added between the two numbers of them.
-async fn idle(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<f64> {
+async fn idle(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<Outcome> {
     let mut load = load(row, port)?;
     let mut bytes = [0.0; 2];
     for (connections, bytes) in pace.idle.iter().zip(&mut bytes) {
         load.order(&format!("open {connections}")).await?;
         tokio::time::sleep(pace.settle).await;
-        *bytes = proxy.family().anonymous_bytes()? as f64;
+        *bytes = proxy.family()?.anonymous_bytes()? as f64;
     }
-    Ok((bytes[1] - bytes[0]) / (pace.idle[1] - pace.idle[0]) as f64)
+    Ok(Outcome {
+        figure: (bytes[1] - bytes[0]) / (pace.idle[1] - pace.idle[0]) as f64,
+        cores_of_others: 0.0,
+    })
 }
 
 /// Starts the load process for a row.

@@ -1,0 +1,359 @@
+//! YAML documents to objects: reads what `kubectl apply` would take, and says file, line and field of what it would
+//! not.
+//!
+//! Objects of ours are checked as an API server with strict validation does; core objects are decoded by type. One
+//! bad document never loses the others of its file. What the objects mean together is compile's business.
+
+use super::location::{Locations, Position};
+use super::schema;
+use crate::api::{WebSocketClass, WebSocketRoute};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+
+/// An object of a kind Sheave reads.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// `sheave.dev/v1alpha1`.
+    Class(WebSocketClass),
+    /// `v1`.
+    ConfigMap(ConfigMap),
+    /// `discovery.k8s.io/v1`.
+    EndpointSlice(EndpointSlice),
+    /// `sheave.dev/v1alpha1`.
+    Route(WebSocketRoute),
+    /// `v1`. Its content is never printed.
+    Secret(SecretObject),
+    /// `v1`.
+    Service(Service),
+}
+
+/// A Secret whose `Debug` shows its name only.
+#[derive(Clone)]
+pub struct SecretObject(pub Secret);
+
+impl fmt::Debug for SecretObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.0.metadata.name.as_deref().unwrap_or_default())
+    }
+}
+
+/// Kind, namespace and name of an object; the namespace is empty for a cluster-scoped one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// An object and where it stands.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Its name.
+    pub name: ObjectName,
+    /// The object.
+    pub object: Object,
+    /// The file, as given.
+    pub file: Arc<str>,
+    /// Its first line, counted from 1.
+    pub line: usize,
+}
+
+/// Something in a file that cannot be used as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as given.
+    pub file: Arc<str>,
+    /// Where in the file, if known.
+    pub position: Option<Position>,
+    /// The object, if its name could be read.
+    pub object: Option<ObjectName>,
+    /// Path of the field, empty when it is the document as a whole.
+    pub field: String,
+    /// What is wrong and what to change.
+    pub message: String,
+    /// Whether it is only worth knowing: the document was left out on purpose.
+    pub note: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(Position { line, column }) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
+        if let Some(object) = &self.object {
+            write!(f, ": {object}")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Reads every document of a file.
+pub fn read_documents(file: &str, text: &str) -> (Vec<Document>, Vec<Problem>) {
+    let file: Arc<str> = file.into();
+    let mut reading = Reading { documents: Vec::new(), problems: Vec::new() };
+    for (line, text) in split(text) {
+        let part = Part { file: Arc::clone(&file), line, text };
+        match serde_saphyr::from_str::<Value>(text) {
+            Ok(Value::Null) => {}
+            Ok(value) => reading.value(&part, value, ""),
+            Err(error) => {
+                let at = error.location().map(|at| Position {
+                    line: usize::try_from(at.line()).unwrap_or(1) + line - 1,
+                    column: usize::try_from(at.column()).unwrap_or(1),
+                });
+                let message = format!("is not YAML: {}", first_line(&error.without_snippet().to_string()));
+                reading.problems.push(Problem { position: at, ..part.problem(None, "", message) });
+            }
+        }
+    }
+    (reading.documents, reading.problems)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
+}
+
+/// The documents of a file, each with its first line. A line that begins with `---` separates (YAML 1.2 §9.1.2).
+fn split(text: &str) -> Vec<(usize, &str)> {
+    let mut parts = Vec::new();
+    let (mut start, mut first, mut at) = (0, 1, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if line.starts_with("---") && line[3..].starts_with([' ', '\n', '\r', '\t']) || line.trim_end() == "---" {
+            parts.push((first, &text[start..at]));
+            start = at + 3;
+            first = number + 1;
+        }
+        at += line.len();
+    }
+    parts.push((first, &text[start..]));
+    parts
+}
+
+/// One document's text.
+struct Part<'t> {
+    file: Arc<str>,
+    line: usize,
+    text: &'t str,
+}
+
+impl Part<'_> {
+    fn problem(&self, object: Option<&ObjectName>, field: &str, message: String) -> Problem {
+        let position = Locations::of(self.text, self.line).find(field);
+        let start = Position { line: self.line, column: 1 };
+        Problem {
+            file: Arc::clone(&self.file),
+            position: Some(position.unwrap_or(start)),
+            object: object.cloned(),
+            field: field.to_owned(),
+            message,
+            note: false,
+        }
+    }
+}
+
+struct Reading {
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+}
+
+impl Reading {
+    /// Takes one value: an object, or a List of them. `at` is where it stands within its document.
+    fn value(&mut self, part: &Part<'_>, value: Value, at: &str) {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        if version == "v1" && kind == "List" {
+            let items = value.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+            for (number, item) in items.into_iter().enumerate() {
+                self.value(part, item, &format!("items[{number}]"));
+            }
+            return;
+        }
+        let meta = |name: &str| value.pointer(&format!("/metadata/{name}")).and_then(Value::as_str);
+        let Some(name) = meta("name").filter(|name| !name.is_empty()) else {
+            let field = if at.is_empty() { "metadata.name".to_owned() } else { format!("{at}.metadata.name") };
+            self.problems.push(part.problem(None, &field, format!("{kind} without a name: set metadata.name")));
+            return;
+        };
+        let namespace = if kind == "WebSocketClass" { "" } else { meta("namespace").unwrap_or("default") };
+        let name = ObjectName { kind: kind.clone(), namespace: namespace.to_owned(), name: name.to_owned() };
+        let taken = Taking { reading: self, part, at, name };
+        match (version.as_str(), kind.as_str()) {
+            ("sheave.dev/v1alpha1", "WebSocketRoute") => taken.ours(value, |mut route: WebSocketRoute| {
+                route.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+                Object::Route(route)
+            }),
+            ("sheave.dev/v1alpha1", "WebSocketClass") => taken.ours(value, Object::Class),
+            ("v1", "Service") => taken.decode(value, Object::Service),
+            ("v1", "ConfigMap") => taken.decode(value, Object::ConfigMap),
+            ("v1", "Secret") => taken.secret(value),
+            ("discovery.k8s.io/v1", "EndpointSlice") => taken.decode(value, Object::EndpointSlice),
+            ("sheave.dev/v1alpha1", _) => taken.fault("kind", format!("sheave.dev/v1alpha1 has no kind {kind}")),
+            _ if version.starts_with("sheave.dev/") => {
+                taken.fault("apiVersion", format!("unknown version {version}: write sheave.dev/v1alpha1"));
+            }
+            _ => taken.note(format!("left out: Sheave does not read {version} {kind}")),
+        }
+    }
+}
+
+/// One object on its way in.
+struct Taking<'a, 't> {
+    reading: &'a mut Reading,
+    part: &'a Part<'t>,
+    at: &'a str,
+    name: ObjectName,
+}
+
+impl Taking<'_, '_> {
+    /// Checks an object of ours, then decodes it.
+    fn ours<T: DeserializeOwned>(self, mut value: Value, wrap: impl FnOnce(T) -> Object) {
+        let faults = schema::check(&self.name.kind, &mut value).unwrap_or_default();
+        if faults.is_empty() {
+            return self.decode(value, wrap);
+        }
+        for schema::Fault { field, message } in faults {
+            let problem = self.problem(&field, message);
+            self.reading.problems.push(problem);
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(self, value: Value, wrap: impl FnOnce(T) -> Object) {
+        match serde_path_to_error::deserialize::<_, T>(value) {
+            Ok(object) => {
+                let position = Locations::of(self.part.text, self.part.line).find(self.at);
+                self.reading.documents.push(Document {
+                    name: self.name,
+                    object: wrap(object),
+                    file: Arc::clone(&self.part.file),
+                    line: position.map_or(self.part.line, |p| p.line),
+                });
+            }
+            Err(error) => {
+                let field = error.path().to_string();
+                self.fault(if field == "." { "" } else { &field }, error.into_inner().to_string());
+            }
+        }
+    }
+
+    /// Folds `stringData` into `data` as an API server does. A value that cannot be decoded is named, never shown.
+    fn secret(self, mut value: Value) {
+        use base64::prelude::{BASE64_STANDARD, Engine as _};
+        let plain = value.as_object_mut().and_then(|o| o.remove("stringData"));
+        let data = value.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
+        for (key, encoded) in &data {
+            let decodes = encoded.as_str().is_some_and(|text| BASE64_STANDARD.decode(text.as_bytes()).is_ok());
+            if !decodes {
+                let message = "is not base64: encode the value, or put it under stringData as it is".to_owned();
+                return self.fault(&format!("data.{key}"), message);
+            }
+        }
+        let mut data = data;
+        for (key, text) in plain.as_ref().and_then(Value::as_object).into_iter().flatten() {
+            let Some(text) = text.as_str() else {
+                return self.fault(&format!("stringData.{key}"), "must be a string; put it in quotes".to_owned());
+            };
+            data.insert(key.clone(), Value::String(BASE64_STANDARD.encode(text)));
+        }
+        value["data"] = Value::Object(data);
+        self.decode(value, |secret| Object::Secret(SecretObject(secret)));
+    }
+
+    fn problem(&self, field: &str, message: String) -> Problem {
+        let full = if self.at.is_empty() { field.to_owned() } else { format!("{}.{field}", self.at) };
+        self.part.problem(Some(&self.name), &full, message)
+    }
+
+    fn fault(self, field: &str, message: String) {
+        let problem = self.problem(field, message);
+        self.reading.problems.push(problem);
+    }
+
+    fn note(self, message: String) {
+        let problem = Problem { note: true, ..self.problem("", message) };
+        self.reading.problems.push(problem);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        read_documents("f.yaml", text).1.iter().map(ToString::to_string).collect()
+    }
+
+    const ROUTE: &str = "apiVersion: sheave.dev/v1alpha1\nkind: WebSocketRoute\nmetadata: {name: r}\n";
+
+    #[test]
+    fn a_broken_document_leaves_the_others_of_its_file() {
+        let good = format!("{ROUTE}spec: {{rules: [{{backendRefs: [{{name: s, port: 1}}]}}]}}\n");
+        let text = format!("{good}---\nkind: [\n---\n# nothing\n---\n{}", good.replace("name: r", "name: q"));
+        let (documents, problems) = read_documents("f.yaml", &text);
+        let names: Vec<_> = documents.iter().map(|d| (d.name.to_string(), d.line)).collect();
+        assert_eq!(names, [("WebSocketRoute default/r".to_owned(), 1), ("WebSocketRoute default/q".to_owned(), 9)]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].message.starts_with("is not YAML"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_told_with_line_and_suggestion() {
+        let text = format!("{ROUTE}spec:\n  rules:\n  - backendRefs:\n    - {{name: s, prt: 1}}\n");
+        let got = problems(&text);
+        assert!(
+            got[0].starts_with("f.yaml:7") && got.iter().any(|p| p.contains("did you mean port?")),
+            "unexpected: {got:?}"
+        );
+    }
+
+    #[test]
+    fn bounds_enums_patterns_and_rules_are_told_by_field() {
+        let rules = "rules: [{backendRefs: [{name: s, port: 1}]}]";
+        for (spec, field, says) in [
+            ("{hostnames: [a_b], ".to_owned() + rules + "}", "spec.hostnames[0]", "is not of the form"),
+            ("{rules: []}".to_owned(), "spec.rules", "must have 1 to 16"),
+            ("{keepalive: {mode: Sometimes}, ".to_owned() + rules + "}", "spec.keepalive.mode", "write one of"),
+            ("{keepalive: {mode: off}, ".to_owned() + rules + "}", "spec.keepalive.mode", ""),
+            ("{tls: {}, ".to_owned() + rules + "}", "spec.tls", "tls needs hostnames"),
+            ("{rules: [{backendRefs: [{name: s, port: 70000}]}]}".to_owned(), "spec.rules[0].backendRefs[0].port", "is 70000"),
+        ] {
+            let got = read_documents("f.yaml", &format!("{ROUTE}spec: {spec}\n")).1;
+            assert!(got.iter().any(|p| p.field == field && p.message.contains(says)), "{spec}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_value_that_is_not_base64_is_named_and_not_shown() {
+        let got = problems("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {tls.key: '!hunter2!'}\n");
+        assert!(got[0].contains("data.tls.key") && !got[0].contains("hunter2"), "{got:?}");
+    }
+
+    #[test]
+    fn string_data_is_folded_in_and_foreign_kinds_are_noted() {
+        let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {a: b}}\n- {apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n";
+        let (documents, problems) = read_documents("f.yaml", text);
+        let Object::Secret(SecretObject(secret)) = &documents[0].object else { panic!("{documents:?}") };
+        assert_eq!(secret.data.as_ref().and_then(|d| d.get("a")).map(|v| v.0.as_slice()), Some(&b"b"[..]));
+        assert!(problems[0].note, "{problems:?}");
+    }
+}

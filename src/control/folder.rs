@@ -1,0 +1,197 @@
+//! A folder of YAML as the source of objects: what is in it, and that it has changed.
+//!
+//! Reads every `*.yaml` and `*.yml` below the folder in sorted order, follows links as mounted ConfigMaps need, and
+//! leaves out names that begin with a dot (which is also where such a mount keeps its second copy). What a document
+//! means is `document`'s business.
+
+use super::document::{Document, ObjectName, Problem, read_documents};
+use notify::{RecursiveMode, Watcher};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The largest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The most files that are read.
+const MAX_FILES: usize = 10_000;
+
+/// The most folders within folders; a link that leads back up ends here.
+const MAX_DEPTH: usize = 8;
+
+/// How often the folder is read anyway, so that a change the kernel did not tell of heals.
+const RESCAN: Duration = Duration::from_secs(10);
+
+/// What a folder holds.
+#[derive(Debug, Default)]
+pub struct FolderContents {
+    /// Objects, in order of file and line; of several of one name the first.
+    pub documents: Vec<Document>,
+    /// What could not be used, and notes.
+    pub problems: Vec<Problem>,
+}
+
+impl FolderContents {
+    /// Whether something is wrong, notes aside.
+    pub fn is_broken(&self) -> bool {
+        self.problems.iter().any(|problem| !problem.note)
+    }
+}
+
+/// Reads a folder, or one file.
+///
+/// # Errors
+/// When `path` itself cannot be read; anything below it is a [`Problem`].
+pub fn read(path: &Path) -> std::io::Result<FolderContents> {
+    let mut files = Vec::new();
+    if path.is_file() {
+        files.push(path.to_owned());
+    } else {
+        list(path, 0, &mut files)?;
+    }
+    let mut contents = FolderContents::default();
+    if files.len() > MAX_FILES {
+        let message = format!("holds more than {MAX_FILES} files; those after {} are left out", files[MAX_FILES - 1].display());
+        contents.problems.push(whole(path, message));
+        files.truncate(MAX_FILES);
+    }
+    for file in files {
+        let name = file.strip_prefix(path).ok().filter(|name| !name.as_os_str().is_empty()).unwrap_or(&file);
+        match text(&file) {
+            Ok(text) => {
+                let (documents, problems) = read_documents(&name.to_string_lossy(), &text);
+                contents.documents.extend(documents);
+                contents.problems.extend(problems);
+            }
+            Err(message) => contents.problems.push(whole(name, message)),
+        }
+    }
+    refuse_duplicates(&mut contents);
+    Ok(contents)
+}
+
+fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let mut entries: Vec<_> = std::fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        if hidden || files.len() > MAX_FILES {
+            continue;
+        }
+        if path.is_dir() {
+            if depth < MAX_DEPTH {
+                // A folder that vanished meanwhile is told by the next change.
+                let _ = list(&path, depth + 1, files);
+            }
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn text(file: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(file).map_err(|e| format!("cannot be read: {e}"))?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(format!("is {size} bytes; split it into files of at most {MAX_FILE_BYTES}"));
+    }
+    std::fs::read_to_string(file).map_err(|e| format!("cannot be read: {e}"))
+}
+
+fn whole(file: &Path, message: String) -> Problem {
+    let file = file.to_string_lossy().as_ref().into();
+    Problem { file, position: None, object: None, field: String::new(), message, note: false }
+}
+
+/// Keeps the first of several objects of one name, and says where both stand.
+fn refuse_duplicates(contents: &mut FolderContents) {
+    let mut first: HashMap<ObjectName, (Arc<str>, usize)> = HashMap::new();
+    let problems = &mut contents.problems;
+    contents.documents.retain(|document| {
+        let here = (Arc::clone(&document.file), document.line);
+        let Some((file, line)) = first.get(&document.name) else {
+            first.insert(document.name.clone(), here);
+            return true;
+        };
+        problems.push(Problem {
+            file: Arc::clone(&document.file),
+            position: Some(super::Position { line: document.line, column: 1 }),
+            object: Some(document.name.clone()),
+            field: "metadata.name".to_owned(),
+            message: format!("is a duplicate of the one at {file}:{line}, which is used; rename or remove one"),
+            note: false,
+        });
+        false
+    });
+}
+
+/// Tells of changes below `path` until the receiver is dropped. One message may stand for many changes.
+///
+/// # Errors
+/// When the folder cannot be watched, with what to do about it.
+pub fn watch(path: &Path) -> Result<mpsc::Receiver<()>, notify::Error> {
+    let (sender, receiver) = mpsc::channel(1);
+    let changed = sender.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading a file is no change; an error may hide one.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = changed.try_send(()); // full: a change is announced already
+        }
+    })?;
+    watcher.watch(path, RecursiveMode::Recursive)?;
+    tokio::spawn(async move {
+        let _watcher = watcher;
+        let mut again = tokio::time::interval(RESCAN);
+        loop {
+            tokio::select! {
+                () = sender.closed() => return,
+                _ = again.tick() => drop(sender.try_send(())),
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {externalName: localhost}\n";
+
+    #[test]
+    fn reads_sorted_below_the_folder_and_leaves_hidden_names_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in [("b.yaml", SERVICE), ("a/x.yml", "kind: ["), (".hidden.yaml", SERVICE), ("notes.txt", "x")] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("folder made");
+            std::fs::write(path, text).expect("file written");
+        }
+        let contents = read(folder.path()).expect("readable");
+        assert_eq!(contents.documents.len(), 1);
+        assert_eq!(&*contents.documents[0].file, "b.yaml");
+        assert_eq!(&*contents.problems[0].file, "a/x.yml");
+    }
+
+    #[test]
+    fn a_duplicate_name_is_told_with_both_places() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("a.yaml"), SERVICE).expect("file written");
+        std::fs::write(folder.path().join("b.yaml"), format!("# second\n---\n{SERVICE}")).expect("file written");
+        let contents = read(folder.path()).expect("readable");
+        assert_eq!(contents.documents.len(), 1);
+        let told = contents.problems[0].to_string();
+        assert!(told.starts_with("b.yaml:2") && told.contains("a.yaml:1"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_written_file_is_announced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut changes = watch(folder.path()).expect("watchable");
+        changes.recv().await.expect("the first tick");
+        std::fs::write(folder.path().join("a.yaml"), SERVICE).expect("file written");
+        let told = tokio::time::timeout(Duration::from_secs(5), changes.recv()).await;
+        assert_eq!(told, Ok(Some(())), "sooner than the rescan");
+    }
+}

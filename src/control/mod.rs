@@ -1,0 +1,8 @@
+//! The control wing: where objects come from, and how a change of them becomes a new table.
+
+pub mod document;
+pub mod folder;
+mod location;
+mod schema;
+
+pub use location::Position;

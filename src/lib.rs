@@ -1,0 +1,7 @@
+//! Sheave: a WebSocket ingress for Kubernetes that never cuts the line.
+pub mod api;
+pub mod control;
+pub mod drain;
+pub mod proxy;
+pub mod routing;
+pub mod telemetry;

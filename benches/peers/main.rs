@@ -175,8 +175,10 @@ impl Run<'_> {
                 versions.push(version);
                 self.present.push(contestant);
             } else {
-                self.troubles
-                    .push(format!("{} is not installed", contestant.name()));
+                self.troubles.push(format!(
+                    "{} is not here: install the package, or for Sheave mend SHEAVE_BIN",
+                    contestant.name()
+                ));
             }
         }
         versions

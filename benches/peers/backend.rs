@@ -30,10 +30,7 @@ pub(crate) async fn run() -> Result<()> {
         std::process::exit(0);
     });
     loop {
-        let (stream, _) = listener
-            .accept()
-            .await
-            .context("the backend cannot accept")?;
+        let (stream, _) = listener.accept().await.context("the backend cannot accept")?;
         tokio::spawn(async move {
             // A proxy that hangs up is the proxy's business; the load side
             // notices and fails the trial.
@@ -81,16 +78,12 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
 fn answer(head: &str) -> String {
     let key = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("sec-websocket-key")
-            .then(|| value.trim())
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
     });
     let Some(key) = key else {
         return "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_owned();
     };
-    let accept = STANDARD.encode(digest(
-        &SHA1_FOR_LEGACY_USE_ONLY,
-        format!("{key}{ACCEPT_SUFFIX}").as_bytes(),
-    ));
+    let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{ACCEPT_SUFFIX}").as_bytes()));
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"

@@ -30,9 +30,7 @@ impl Family {
                 continue;
             };
             // The command, in parentheses, may hold spaces: count after it.
-            let parent = stat
-                .rsplit_once(") ")
-                .and_then(|(_, rest)| rest.split(' ').nth(1));
+            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
             if let Some(parent) = parent.and_then(|parent| parent.parse::<u32>().ok()) {
                 parents.push((pid, parent));
             }
@@ -59,8 +57,8 @@ impl Family {
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
         let mut total = 0;
         for pid in &self.pids {
-            let threads = fs::read_dir(format!("/proc/{pid}/task"))
-                .with_context(|| format!("process {pid} has ended"))?;
+            let threads =
+                fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} has ended"))?;
             for thread in threads {
                 let path = thread?.path().join("schedstat");
                 // A thread may end between listing and reading.
@@ -68,15 +66,10 @@ impl Family {
                     continue;
                 };
                 let first = text.split(' ').next().unwrap_or_default();
-                total += first
-                    .parse::<u64>()
-                    .context("schedstat is not in the known form")?;
+                total += first.parse::<u64>().context("schedstat is not in the known form")?;
             }
         }
-        ensure!(
-            total > 0,
-            "schedstat counts nothing: the kernel lacks CONFIG_SCHED_INFO"
-        );
+        ensure!(total > 0, "schedstat counts nothing: the kernel lacks CONFIG_SCHED_INFO");
         Ok(total)
     }
 
@@ -107,12 +100,7 @@ pub(crate) fn machine_ns() -> Result<u64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let first = stat.lines().next().unwrap_or_default();
     // user nice system idle iowait irq softirq steal, in hundredths of a second.
-    let ticks: Vec<u64> = first
-        .split_whitespace()
-        .skip(1)
-        .take(8)
-        .map_while(|field| field.parse().ok())
-        .collect();
+    let ticks: Vec<u64> = first.split_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
     ensure!(ticks.len() == 8, "/proc/stat is not in the known form");
     let waiting = ticks[3] + ticks[4];
     Ok((ticks.iter().sum::<u64>() - waiting) * 10_000_000)

@@ -45,11 +45,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// Makes an empty inbox.
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: vec![0; INBOX_BYTES],
-            start: 0,
-            end: 0,
-        }
+        Self { bytes: vec![0; INBOX_BYTES], start: 0, end: 0 }
     }
 
     /// Reads once, growing when a frame is larger than the room left.
@@ -89,10 +85,7 @@ impl Inbox {
         let unread = &self.bytes[self.start..self.end];
         let (&first, &second) = (unread.first()?, unread.get(1)?);
         let (length, mut head) = match second & 0x7F {
-            126 => (
-                usize::from(u16::from_be_bytes(unread.get(2..4)?.try_into().ok()?)),
-                4,
-            ),
+            126 => (usize::from(u16::from_be_bytes(unread.get(2..4)?.try_into().ok()?)), 4),
             127 => {
                 let wide = u64::from_be_bytes(unread.get(2..10)?.try_into().ok()?);
                 (usize::try_from(wide).ok()?, 10)
@@ -111,11 +104,7 @@ impl Inbox {
         }
         let at = self.start + head;
         self.start = at + length;
-        Some(Frame {
-            opcode: first & 0x0F,
-            mask,
-            payload: at..at + length,
-        })
+        Some(Frame { opcode: first & 0x0F, mask, payload: at..at + length })
     }
 
     /// Unmasks in place and lends a frame's payload; ask before the next `fill`.
@@ -133,9 +122,7 @@ fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     let wide = (u64::from(u32::from_ne_bytes(mask)) << 32) | u64::from(u32::from_ne_bytes(mask));
     let mut eights = payload.chunks_exact_mut(8);
     for eight in &mut eights {
-        let word: [u8; 8] = (&*eight)
-            .try_into()
-            .expect("chunks of eight are eight long");
+        let word: [u8; 8] = (&*eight).try_into().expect("chunks of eight are eight long");
         eight.copy_from_slice(&(u64::from_ne_bytes(word) ^ wide).to_ne_bytes());
     }
     for (byte, key) in eights.into_remainder().iter_mut().zip(mask.iter().cycle()) {

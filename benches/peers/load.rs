@@ -89,14 +89,7 @@ pub(crate) async fn run(load: Load) -> Result<()> {
          Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n",
         load.to
     );
-    let shared = Arc::new(Shared {
-        tls: connector()?,
-        done: AtomicU64::new(0),
-        load,
-        request,
-        message,
-        payload,
-    });
+    let shared = Arc::new(Shared { tls: connector()?, done: AtomicU64::new(0), load, request, message, payload });
     let mut orders = orders();
     let (start, started) = watch::channel(false);
     let mut open = 0;
@@ -167,11 +160,7 @@ async fn handshakes(shared: Arc<Shared>) -> Result<()> {
         let mut connection = Connection::open(&shared).await?;
         connection.send(&farewell).await?;
         let answer = connection.next_frame().await?;
-        ensure!(
-            answer.opcode == frame::CLOSE,
-            "expected a Close, got {}",
-            answer.opcode
-        );
+        ensure!(answer.opcode == frame::CLOSE, "expected a Close, got {}", answer.opcode);
         // The server side ends the TCP connection (RFC 6455 §7.1.1). Some
         // proxies end TLS without close_notify; that is an error here, and an end.
         while connection.inbox.fill(&mut connection.stream).await.is_ok() {}
@@ -196,19 +185,11 @@ struct Connection {
 impl Connection {
     /// Connects and upgrades.
     async fn open(shared: &Shared) -> Result<Self> {
-        let tcp = TcpStream::connect(shared.load.to)
-            .await
-            .context("connect")?;
+        let tcp = TcpStream::connect(shared.load.to).await.context("connect")?;
         tcp.set_nodelay(true)?;
         let mut stream: Box<dyn Stream> = if shared.load.tls {
             let name = ServerName::try_from("localhost")?;
-            Box::new(
-                shared
-                    .tls
-                    .connect(name, tcp)
-                    .await
-                    .context("TLS handshake")?,
-            )
+            Box::new(shared.tls.connect(name, tcp).await.context("TLS handshake")?)
         } else {
             Box::new(tcp)
         };
@@ -257,10 +238,7 @@ impl Connection {
             let mut echoes = 0;
             while let Some(frame) = self.inbox.take_frame() {
                 if frame.opcode == frame::BINARY {
-                    ensure!(
-                        frame.payload.len() == shared.payload.len(),
-                        "an echo of wrong length"
-                    );
+                    ensure!(frame.payload.len() == shared.payload.len(), "an echo of wrong length");
                     echoes += 1;
                 }
             }

@@ -78,9 +78,7 @@ struct Comparison {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match options.role {
             Some(RoleName::EchoBackend) => backend::run().await,
@@ -136,23 +134,15 @@ async fn compare(comparison: &Comparison) -> Result<()> {
             run.disturbed
         ));
     }
-    let report = Report {
-        setting: setting(comparison, &run.pace, &versions),
-        lines,
-        troubles: run.troubles,
-    };
+    let report = Report { setting: setting(comparison, &run.pace, &versions), lines, troubles: run.troubles };
     let markdown = report.markdown();
     println!("\n{markdown}");
     if let Some(path) = &comparison.report {
-        std::fs::write(path, &markdown)
-            .with_context(|| format!("cannot write the report to {}", path.display()))?;
+        std::fs::write(path, &markdown).with_context(|| format!("cannot write the report to {}", path.display()))?;
     }
     let ours = Contestant::Sheave.name();
     let complete = !report.troubles.iter().any(|one| one.starts_with(ours));
-    ensure!(
-        complete,
-        "{ours} did not complete every trial; the list below the table says why"
-    );
+    ensure!(complete, "{ours} did not complete every trial; the list below the table says why");
     Ok(())
 }
 
@@ -187,10 +177,7 @@ impl Run<'_> {
     /// Measures one row in turns. Who fails it once is out of it, since the
     /// reason would only repeat.
     async fn measure<'r>(&mut self, row: &'r Row, rounds: usize) -> Line<'r> {
-        let mut line = Line {
-            row,
-            figures: Default::default(),
-        };
+        let mut line = Line { row, figures: Default::default() };
         let mut fit = self.present.clone();
         for _ in 0..rounds {
             for (contestant, figures) in CONTESTANTS.into_iter().zip(&mut line.figures) {
@@ -202,16 +189,12 @@ impl Run<'_> {
                     Ok(outcome) => {
                         let disturbed = outcome.cores_of_others > DISTURBED;
                         let mark = if disturbed { " (disturbed)" } else { "" };
-                        eprintln!(
-                            "{} {name} {:.2} {}{mark}",
-                            row.name, outcome.figure, row.unit
-                        );
+                        eprintln!("{} {name} {:.2} {}{mark}", row.name, outcome.figure, row.unit);
                         self.disturbed += usize::from(disturbed);
                         figures.push(outcome.figure);
                     }
                     Err(error) => {
-                        self.troubles
-                            .push(format!("{name} failed {}: {error:#}", row.name));
+                        self.troubles.push(format!("{name} failed {}: {error:#}", row.name));
                         fit.retain(|one| *one != contestant);
                     }
                 }
@@ -223,24 +206,16 @@ impl Run<'_> {
 
 /// The rows that `--only` names, or all.
 fn chosen_rows(only: &[String]) -> Result<Vec<&'static Row>> {
-    let chosen: Vec<&Row> = ROWS
-        .iter()
-        .filter(|row| only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str())))
-        .collect();
+    let chosen: Vec<&Row> =
+        ROWS.iter().filter(|row| only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str()))).collect();
     let names = ROWS.map(|row| row.name).join(", ");
-    ensure!(
-        !chosen.is_empty(),
-        "--only names no row; the rows are {names}"
-    );
+    ensure!(!chosen.is_empty(), "--only names no row; the rows are {names}");
     Ok(chosen)
 }
 
 fn pace(comparison: &Comparison) -> Pace {
-    let (warm_up, window, idle, settle) = if comparison.quick {
-        (150, 500, [500, 1_500], 200)
-    } else {
-        (300, 1_600, [1_000, 5_000], 500)
-    };
+    let (warm_up, window, idle, settle) =
+        if comparison.quick { (150, 500, [500, 1_500], 200) } else { (300, 1_600, [1_000, 5_000], 500) };
     Pace {
         warm_up: Duration::from_millis(warm_up),
         window: Duration::from_millis(window),
@@ -263,9 +238,7 @@ fn rounds(comparison: &Comparison, row: &Row) -> usize {
 fn setting(comparison: &Comparison, pace: &Pace, versions: &[String]) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let rounds = comparison
-        .rounds
-        .unwrap_or(if comparison.quick { 1 } else { 5 });
+    let rounds = comparison.rounds.unwrap_or(if comparison.quick { 1 } else { 5 });
     format!(
         "{}; {} worker(s) each; {cores} cores shared with load and backend; Linux {}; median of \
          {rounds} interleaved round(s) of {:.1} s, ± half their width; idle memory is the slope \

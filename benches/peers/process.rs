@@ -35,10 +35,7 @@ pub(crate) fn allow_descriptors() -> Result<()> {
     if limit.current.is_none_or(|soft| soft >= DESCRIPTORS) {
         return Ok(());
     }
-    let wanted = Rlimit {
-        current: Some(DESCRIPTORS),
-        maximum: limit.maximum,
-    };
+    let wanted = Rlimit { current: Some(DESCRIPTORS), maximum: limit.maximum };
     setrlimit(Resource::Nofile, wanted)
         .with_context(|| format!("cannot have {DESCRIPTORS} descriptors: raise `ulimit -Hn`"))
 }
@@ -78,19 +75,12 @@ impl Proxy {
             .stderr(sink)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| {
-                format!("cannot start {}", command.as_std().get_program().display())
-            })?;
-        let root = child
-            .id()
-            .context("a child that was not waited for has an id")?;
+            .with_context(|| format!("cannot start {}", command.as_std().get_program().display()))?;
+        let root = child.id().context("a child that was not waited for has an id")?;
         let mut proxy = Self { child, root, log };
         let deadline = Instant::now() + PATIENCE;
         for port in ports {
-            while TcpStream::connect((Ipv4Addr::LOCALHOST, *port))
-                .await
-                .is_err()
-            {
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await.is_err() {
                 if let Some(status) = proxy.child.try_wait()? {
                     bail!("ended with {status}: {}", proxy.last_words());
                 }
@@ -112,11 +102,7 @@ impl Proxy {
     /// The last line that the proxy printed.
     pub(crate) fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        log.trim()
-            .lines()
-            .last()
-            .unwrap_or("(nothing printed)")
-            .to_owned()
+        log.trim().lines().last().unwrap_or("(nothing printed)").to_owned()
     }
 }
 
@@ -186,11 +172,7 @@ impl Role {
     pub(crate) async fn answer(&mut self) -> Result<u64> {
         let mut line = String::new();
         let read = self.answers.read_line(&mut line);
-        if tokio::time::timeout(PATIENCE, read)
-            .await
-            .context("no answer in a minute")??
-            == 0
-        {
+        if tokio::time::timeout(PATIENCE, read).await.context("no answer in a minute")?? == 0 {
             bail!("the load process gave up; its reason is printed above");
         }
         Ok(line.trim().parse()?)

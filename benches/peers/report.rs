@@ -59,12 +59,8 @@ impl Line<'_> {
 
     /// Sheave's median over the lowest of its rivals' medians.
     fn ratio(&self) -> Option<f64> {
-        let rivals = CONTESTANTS
-            .into_iter()
-            .filter(|one| *one != Contestant::Sheave);
-        let best = rivals
-            .filter_map(|one| self.median(one))
-            .min_by(f64::total_cmp)?;
+        let rivals = CONTESTANTS.into_iter().filter(|one| *one != Contestant::Sheave);
+        let best = rivals.filter_map(|one| self.median(one)).min_by(f64::total_cmp)?;
         Some(self.median(Contestant::Sheave)? / best)
     }
 
@@ -80,10 +76,7 @@ impl Line<'_> {
     fn cells(&self) -> Vec<String> {
         let mut cells = vec![self.row.title.to_owned(), self.row.unit.to_owned()];
         cells.extend(CONTESTANTS.map(|one| self.cell(one)));
-        cells.push(
-            self.ratio()
-                .map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
-        );
+        cells.push(self.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.2}")));
         cells.push(match self.row.ceiling {
             Some(ceiling) => format!("≤ 1.00 and ≤ {ceiling:.0} {}", self.row.unit),
             None => "≤ 1.00".to_owned(),
@@ -112,9 +105,8 @@ impl Report<'_> {
         let mut out = format!("{}\n\n", self.setting);
         for row in &rows {
             let cells = row.iter().zip(&widths);
-            let padded: Vec<String> = cells
-                .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
-                .collect();
+            let padded: Vec<String> =
+                cells.map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count()))).collect();
             // Writing to a String cannot fail.
             let _ = writeln!(out, "| {} |", padded.join(" | "));
         }

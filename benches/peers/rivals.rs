@@ -24,8 +24,7 @@ pub(crate) enum Contestant {
 }
 
 /// In the order of a round and of the table's columns.
-pub(crate) const CONTESTANTS: [Contestant; 3] =
-    [Contestant::Sheave, Contestant::Nginx, Contestant::Haproxy];
+pub(crate) const CONTESTANTS: [Contestant; 3] = [Contestant::Sheave, Contestant::Nginx, Contestant::Haproxy];
 
 /// What a trial asks of a proxy.
 #[derive(Clone, Copy)]
@@ -81,26 +80,14 @@ impl Contestant {
 
     /// What the program says of its version, or `None` when it is absent.
     pub(crate) async fn version(self) -> Option<String> {
-        let flag = if self == Self::Sheave {
-            "--version"
-        } else {
-            "-v"
-        };
-        let output = Command::new(self.program()?)
-            .arg(flag)
-            .output()
-            .await
-            .ok()?;
+        let flag = if self == Self::Sheave { "--version" } else { "-v" };
+        let output = Command::new(self.program()?).arg(flag).output().await.ok()?;
         // nginx prints it on standard error.
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let words = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
         let numbers = text.split([' ', '/', '\n']).find(words);
-        Some(format!(
-            "{} {}",
-            self.name(),
-            numbers.unwrap_or("of unknown version")
-        ))
+        Some(format!("{} {}", self.name(), numbers.unwrap_or("of unknown version")))
     }
 
     /// Starts the proxy with its files in `folder`; gives it and its port.
@@ -125,13 +112,8 @@ impl Contestant {
             Self::Sheave => {
                 let admin = free_port()?;
                 ports.push(admin);
-                command
-                    .arg("proxy")
-                    .arg("--workers")
-                    .arg(setup.workers.to_string());
-                command
-                    .arg("--to")
-                    .arg(format!("ws://127.0.0.1:{}", setup.backend));
+                command.arg("proxy").arg("--workers").arg(setup.workers.to_string());
+                command.arg("--to").arg(format!("ws://127.0.0.1:{}", setup.backend));
                 command.arg("--admin").arg(format!("127.0.0.1:{admin}"));
                 // The plain listener is not optional.
                 let plain = if setup.tls { free_port()? } else { port };
@@ -162,9 +144,7 @@ pub(crate) fn write_certificate(folder: &Path) -> Result<()> {
 
 fn nginx(setup: &Setup, port: u16, folder: &Path) -> String {
     let folder = folder.display();
-    let Setup {
-        backend, workers, ..
-    } = setup;
+    let Setup { backend, workers, .. } = setup;
     // proxy_buffer_size, then ssl_buffer_size whose default is 16 KiB.
     let (buffer, tls_buffer) = match setup.buffers {
         Buffers::Bulk => ("64k", "16k"),
@@ -221,11 +201,8 @@ http {{
 }
 
 fn haproxy(setup: &Setup, port: u16, folder: &Path) -> String {
-    let tls = if setup.tls {
-        format!(" ssl crt {}/both.pem ssl-min-ver TLSv1.3", folder.display())
-    } else {
-        String::new()
-    };
+    let tls =
+        if setup.tls { format!(" ssl crt {}/both.pem ssl-min-ver TLSv1.3", folder.display()) } else { String::new() };
     let buffer_bytes = match setup.buffers {
         Buffers::Bulk => 65_536,
         Buffers::Default | Buffers::Idle => 16_384,

@@ -44,52 +44,17 @@ pub(crate) enum Shape {
     },
 }
 
-const PING_PONG: Shape = Shape::Relay {
-    connections: 100,
-    in_flight: 1,
-    payload_bytes: 128,
-    per_megabyte: false,
-};
-const PIPELINED: Shape = Shape::Relay {
-    connections: 32,
-    in_flight: 16,
-    payload_bytes: 128,
-    per_megabyte: false,
-};
-const BULK: Shape = Shape::Relay {
-    connections: 8,
-    in_flight: 1,
-    payload_bytes: 64 * 1024,
-    per_megabyte: true,
-};
+const PING_PONG: Shape = Shape::Relay { connections: 100, in_flight: 1, payload_bytes: 128, per_megabyte: false };
+const PIPELINED: Shape = Shape::Relay { connections: 32, in_flight: 16, payload_bytes: 128, per_megabyte: false };
+const BULK: Shape = Shape::Relay { connections: 8, in_flight: 1, payload_bytes: 64 * 1024, per_megabyte: true };
 const HANDSHAKE: Shape = Shape::Handshake { at_once: 16 };
 
 /// All rows, in the order of the table.
 pub(crate) const ROWS: [Row; 10] = [
-    row(
-        "ping-pong-plain",
-        "128 B ping-pong, 100 connections",
-        "µs/message",
-        PING_PONG,
-    ),
-    row(
-        "ping-pong-tls",
-        "128 B ping-pong, 100 connections, TLS",
-        "µs/message",
-        PING_PONG,
-    ),
-    row(
-        "pipelined-plain",
-        "128 B, 16 in flight on 32",
-        "µs/message",
-        PIPELINED,
-    ),
-    row(
-        "pipelined-tls",
-        "128 B, 16 in flight on 32, TLS",
-        "µs/message",
-        PIPELINED,
-    ),
+    row("ping-pong-plain", "128 B ping-pong, 100 connections", "µs/message", PING_PONG),
+    row("ping-pong-tls", "128 B ping-pong, 100 connections, TLS", "µs/message", PING_PONG),
+    row("pipelined-plain", "128 B, 16 in flight on 32", "µs/message", PIPELINED),
+    row("pipelined-tls", "128 B, 16 in flight on 32, TLS", "µs/message", PIPELINED),
     row("bulk-plain", "64 KiB up and down", "µs/MB", BULK),
     row("bulk-tls", "64 KiB up and down, TLS", "µs/MB", BULK),
     row("handshake-plain", "handshake", "µs/handshake", HANDSHAKE),
@@ -101,14 +66,7 @@ pub(crate) const ROWS: [Row; 10] = [
 /// Makes a row; a name that ends in `-tls` makes it a TLS one.
 const fn row(name: &'static str, title: &'static str, unit: &'static str, shape: Shape) -> Row {
     let letters = name.as_bytes();
-    Row {
-        name,
-        title,
-        unit,
-        tls: letters[letters.len() - 1] == b's',
-        shape,
-        ceiling: None,
-    }
+    Row { name, title, unit, tls: letters[letters.len() - 1] == b's', shape, ceiling: None }
 }
 
 impl Row {
@@ -121,9 +79,7 @@ impl Row {
     pub(crate) fn buffers(&self) -> Buffers {
         match self.shape {
             Shape::Idle => Buffers::Idle,
-            Shape::Relay {
-                per_megabyte: true, ..
-            } => Buffers::Bulk,
+            Shape::Relay { per_megabyte: true, .. } => Buffers::Bulk,
             Shape::Handshake { .. } | Shape::Relay { .. } => Buffers::Default,
         }
     }

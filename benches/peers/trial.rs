@@ -47,12 +47,7 @@ pub(crate) async fn run(
     backend: u16,
     folder: &Path,
 ) -> Result<Outcome> {
-    let setup = Setup {
-        backend,
-        tls: row.tls,
-        workers: pace.workers,
-        buffers: row.buffers(),
-    };
+    let setup = Setup { backend, tls: row.tls, workers: pace.workers, buffers: row.buffers() };
     let (proxy, port) = contestant.start(&setup, folder).await?;
     let measured = match row.shape {
         Shape::Idle => idle(row, pace, &proxy, port).await,
@@ -65,12 +60,9 @@ pub(crate) async fn run(
 async fn busy(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<Outcome> {
     // Units in one thing that the load counts; see the convention in `row`.
     let (connections, units) = match row.shape {
-        Shape::Relay {
-            connections,
-            payload_bytes,
-            per_megabyte: true,
-            ..
-        } => (connections, 2.0 * payload_bytes as f64 / 1e6),
+        Shape::Relay { connections, payload_bytes, per_megabyte: true, .. } => {
+            (connections, 2.0 * payload_bytes as f64 / 1e6)
+        }
         Shape::Relay { connections, .. } => (connections, 2.0),
         Shape::Handshake { .. } | Shape::Idle => (0, 1.0),
     };
@@ -91,10 +83,7 @@ async fn busy(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<Outcom
     let done = load.order("count").await? - done_before;
     let others_ns = others()? - others_before;
     ensure!(done > 0, "no work was done in the window");
-    ensure!(
-        cpu_after > cpu_before,
-        "the proxy's processes did none of the work"
-    );
+    ensure!(cpu_after > cpu_before, "the proxy's processes did none of the work");
     Ok(Outcome {
         figure: (cpu_after - cpu_before) as f64 / 1e3 / (done as f64 * units),
         cores_of_others: others_ns / began.elapsed().as_nanos() as f64,
@@ -110,10 +99,7 @@ async fn idle(row: &Row, pace: &Pace, proxy: &Proxy, port: u16) -> Result<Outcom
         tokio::time::sleep(pace.settle).await;
         *bytes = proxy.family()?.anonymous_bytes()? as f64;
     }
-    Ok(Outcome {
-        figure: (bytes[1] - bytes[0]) / (pace.idle[1] - pace.idle[0]) as f64,
-        cores_of_others: 0.0,
-    })
+    Ok(Outcome { figure: (bytes[1] - bytes[0]) / (pace.idle[1] - pace.idle[0]) as f64, cores_of_others: 0.0 })
 }
 
 /// Starts the load process for a row.
@@ -121,17 +107,10 @@ fn load(row: &Row, port: u16) -> Result<Role> {
     let mut arguments = vec!["load".to_owned(), format!("--to=127.0.0.1:{port}")];
     match row.shape {
         Shape::Handshake { at_once } => {
-            arguments.extend([
-                "--work=handshake".to_owned(),
-                format!("--in-flight={at_once}"),
-            ]);
+            arguments.extend(["--work=handshake".to_owned(), format!("--in-flight={at_once}")]);
         }
         Shape::Idle => arguments.push("--work=echo".to_owned()),
-        Shape::Relay {
-            in_flight,
-            payload_bytes,
-            ..
-        } => arguments.extend([
+        Shape::Relay { in_flight, payload_bytes, .. } => arguments.extend([
             "--work=echo".to_owned(),
             format!("--in-flight={in_flight}"),
             format!("--payload-bytes={payload_bytes}"),

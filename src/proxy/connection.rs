@@ -39,6 +39,7 @@ struct Opened {
 /// Dropping it cuts the connection; the register and the balancer are told.
 pub async fn serve(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: Arc<Proxy>) {
     let accepted = Instant::now();
+    let _connected = proxy.sessions.connected();
     let Some(opened) = Box::pin(open(stream, peer, scheme, &proxy, accepted)).await else { return };
     let Opened { session, ends, lease, story } = opened;
 

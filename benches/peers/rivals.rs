@@ -122,7 +122,7 @@ impl Contestant {
                     command.arg("--listen-tls").arg(format!("127.0.0.1:{port}"));
                 }
                 // The rivals' access logs are off, so Sheave's is.
-                command.env("RUST_LOG", "warn");
+                command.env("SHEAVE_LOG", "warn");
             }
         }
         let log = folder.join(format!("{}.log", self.name()));

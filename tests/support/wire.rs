@@ -76,6 +76,16 @@ impl Wire {
         let _ = self.tcp.shutdown(Shutdown::Write);
     }
 
+    /// Ends the TCP connection by a reset, as a machine that crashed would in the end.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    }
+
+    /// The same end in clear once more, so that one thread can send while another reads.
+    pub fn again(&self) -> Self {
+        Self::plain(self.tcp.try_clone().expect("another descriptor"))
+    }
+
     /// Reads a head.
     pub fn head(&mut self) -> Head {
         Head::read(self)

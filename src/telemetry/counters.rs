@@ -1,0 +1,176 @@
+//! The counters of one live session: memory of its own, written by its own task, read by whoever looks.
+//!
+//! A message costs two or three plain loads and stores here and nothing anywhere else. At the end of the session the
+//! counters are folded into its rule's totals, once ([`super::rules::RuleMetrics::closed`]).
+
+use super::labels::{ControlOpcode, DataOpcode, Direction};
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Upper bounds of the message size buckets, in bytes; one more bucket takes what is larger.
+pub const SIZE_BUCKETS: [u64; 10] =
+    [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
+
+const SIZES: usize = SIZE_BUCKETS.len() + 1;
+
+/// What has passed in one direction. Only one task may write a direction at a time; anyone may read.
+///
+/// 136 bytes, because there is one pair for each session.
+#[derive(Debug, Default)]
+pub struct DirectionCounters {
+    sizes: [AtomicU64; SIZES],
+    messages: [AtomicU64; 2],
+    bytes: AtomicU64,
+    control: [AtomicU64; 3],
+}
+
+/// Adds without a locked instruction, which is sound because a direction has one writer.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+impl DirectionCounters {
+    /// Counts payload bytes of data frames as they pass.
+    pub fn bytes(&self, count: u64) {
+        add(&self.bytes, count);
+    }
+
+    /// Counts a message at its last frame; `size` is the payload of all its frames in bytes.
+    pub fn message(&self, opcode: DataOpcode, size: u64) {
+        let bucket = SIZE_BUCKETS.iter().position(|bound| size <= *bound).unwrap_or(SIZE_BUCKETS.len());
+        add(&self.sizes[bucket], 1);
+        add(&self.messages[opcode as usize], 1);
+    }
+
+    /// Counts a control frame that was passed on, or one of our own that was sent.
+    pub fn control(&self, opcode: ControlOpcode) {
+        add(&self.control[opcode as usize], 1);
+    }
+
+    fn read(&self) -> DirectionTally {
+        DirectionTally {
+            sizes: std::array::from_fn(|at| self.sizes[at].load(Relaxed)),
+            messages: std::array::from_fn(|at| self.messages[at].load(Relaxed)),
+            bytes: self.bytes.load(Relaxed),
+            control: std::array::from_fn(|at| self.control[at].load(Relaxed)),
+        }
+    }
+}
+
+/// The counters of one session.
+#[derive(Debug, Default)]
+pub struct SessionCounters {
+    client_to_backend: DirectionCounters,
+    backend_to_client: DirectionCounters,
+    folded: AtomicBool,
+}
+
+impl SessionCounters {
+    /// The counters of one direction.
+    pub fn direction(&self, direction: Direction) -> &DirectionCounters {
+        match direction {
+            Direction::In => &self.client_to_backend,
+            Direction::Out => &self.backend_to_client,
+        }
+    }
+
+    /// What has passed so far. The numbers are each right, though not of exactly the same moment.
+    pub fn read(&self) -> Tally {
+        Tally { directions: [self.client_to_backend.read(), self.backend_to_client.read()] }
+    }
+
+    /// Marks them as folded; true the first time only.
+    pub(super) fn fold_once(&self) -> bool {
+        !self.folded.swap(true, Relaxed)
+    }
+
+    pub(super) fn is_folded(&self) -> bool {
+        self.folded.load(Relaxed)
+    }
+}
+
+/// Numbers of one direction, as read at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectionTally {
+    /// Messages by size bucket, not cumulative.
+    pub sizes: [u64; SIZES],
+    /// Messages by [`DataOpcode`].
+    pub messages: [u64; 2],
+    /// Payload bytes of data frames.
+    pub bytes: u64,
+    /// Control frames by [`ControlOpcode`].
+    pub control: [u64; 3],
+}
+
+impl DirectionTally {
+    /// Messages of both kinds.
+    pub fn messages(&self) -> u64 {
+        self.messages.iter().sum()
+    }
+
+    /// Messages of one kind.
+    pub fn messages_of(&self, opcode: DataOpcode) -> u64 {
+        self.messages[opcode as usize]
+    }
+
+    /// Control frames of one kind.
+    pub fn control_of(&self, opcode: ControlOpcode) -> u64 {
+        self.control[opcode as usize]
+    }
+}
+
+impl AddAssign for DirectionTally {
+    fn add_assign(&mut self, other: Self) {
+        self.sizes.iter_mut().zip(other.sizes).for_each(|(a, b)| *a += b);
+        self.messages.iter_mut().zip(other.messages).for_each(|(a, b)| *a += b);
+        self.bytes += other.bytes;
+        self.control.iter_mut().zip(other.control).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// Numbers of a session, or of many together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    directions: [DirectionTally; 2],
+}
+
+impl Tally {
+    /// The numbers of one direction.
+    pub fn direction(&self, direction: Direction) -> &DirectionTally {
+        &self.directions[direction as usize]
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.directions.iter_mut().zip(other.directions).for_each(|(a, b)| *a += b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_messages_by_kind_and_size_with_inclusive_bounds() {
+        let counters = SessionCounters::default();
+        let inward = counters.direction(Direction::In);
+        inward.message(DataOpcode::Text, 64);
+        inward.message(DataOpcode::Binary, 65);
+        inward.message(DataOpcode::Binary, u64::MAX);
+        inward.bytes(129);
+        inward.control(ControlOpcode::Ping);
+        let tally = *counters.read().direction(Direction::In);
+        assert_eq!((tally.sizes[0], tally.sizes[1], tally.sizes[10]), (1, 1, 1));
+        assert_eq!(tally.messages_of(DataOpcode::Text), 1);
+        assert_eq!(tally.messages_of(DataOpcode::Binary), 2);
+        assert_eq!((tally.bytes, tally.control_of(ControlOpcode::Ping)), (129, 1));
+        assert_eq!(*counters.read().direction(Direction::Out), DirectionTally::default());
+    }
+
+    #[test]
+    fn the_memory_of_a_session_stays_small() {
+        assert_eq!(size_of::<DirectionCounters>(), 136);
+        assert_eq!(size_of::<SessionCounters>(), 280);
+    }
+}

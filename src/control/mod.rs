@@ -3,6 +3,8 @@
 pub mod document;
 pub mod folder;
 mod location;
+pub mod rebuild;
 mod schema;
+pub mod single;
 
 pub use location::Position;

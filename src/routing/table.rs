@@ -215,10 +215,15 @@ impl RoutingTable {
         });
         let states = endpoints.flat_map(|e| e.iter()).filter(|e| e.address == holding.endpoint).map(|e| e.state);
         match states.max() {
-            Some(EndpointState::Ready) => Standing::Kept,
+            Some(EndpointState::Ready | EndpointState::NotReady) => Standing::Kept,
             Some(EndpointState::Draining) => Standing::EndpointDraining,
             None => Standing::EndpointGone,
         }
+    }
+
+    /// The class of a route.
+    pub fn class(&self, id: &RouteId) -> Option<Arc<str>> {
+        self.routes.get(id).map(|route| Arc::clone(&route.class))
     }
 
     /// The routes by name.

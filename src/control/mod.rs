@@ -3,8 +3,10 @@
 pub mod document;
 pub mod folder;
 mod location;
+mod problem;
 pub mod rebuild;
 mod schema;
+mod secret;
 pub mod single;
 
 pub use location::Position;

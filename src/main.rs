@@ -23,10 +23,11 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let out = &mut std::io::stdout().lock();
     match settings {
+        Settings::Check(folder) => command::check::run(&folder, out),
         Settings::Crd => command::crd::run(out).map(|()| ExitCode::SUCCESS),
+        Settings::Explain(asked) => command::explain::run(&asked, out),
         Settings::Proxy { run, to } => serve(Source::Fixed("--to".to_owned(), single::objects(&to.host, to.port, to.tls)), run),
         Settings::Serve { run, folder } => serve(Source::Folder(folder), run),
-        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

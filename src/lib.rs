@@ -2,6 +2,8 @@
 pub mod admin;
 pub mod api;
 pub mod control;
+pub mod drain;
+pub mod proxy;
 pub mod routing;
 pub mod settings;
 pub mod telemetry;

@@ -221,6 +221,11 @@ impl RoutingTable {
         }
     }
 
+    /// The class of a route.
+    pub fn class(&self, id: &RouteId) -> Option<Arc<str>> {
+        self.routes.get(id).map(|route| Arc::clone(&route.class))
+    }
+
     /// The routes by name.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.values()

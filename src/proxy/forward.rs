@@ -1,0 +1,126 @@
+//! Writes the request that goes upstream: what the client sent, less what ends at this hop, plus what we vouch for.
+//!
+//! Decides which header lines of a client get through. A line that says who the client is, or how it came in,
+//! is ours alone: a client's own copy never passes, in whatever spelling (C12).
+
+use super::answer::push_line;
+use super::fields::{folds_to, folds_to_start};
+use super::handshake::Offer;
+use super::peer::Peer;
+use crate::routing::Scheme;
+use std::net::IpAddr;
+
+/// Written by us, or belonging to a proxy that has verified something: whole names.
+const OURS: [&str; 6] = ["client-cert", "client-cert-chain", "forwarded", "host", "x-real-ip", "x-request-id"];
+/// The same by prefix.
+const OURS_FROM: [&str; 5] = ["sec-websocket-", "ssl-client-", "x-client-cert", "x-forwarded", "x-ssl-"];
+
+/// The request head for the upstream: the target and `Host` as they came, `websocket` as the only upgrade, the
+/// client's key, subprotocols and extensions, and our word on where it comes from.
+pub(super) fn request_head(offer: &Offer, peer: &Peer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(b"GET ");
+    out.extend_from_slice(offer.target().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    push_line(&mut out, "Host", offer.authority.as_bytes());
+    out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+    push_line(&mut out, "Sec-WebSocket-Key", &offer.key);
+    if !offer.subprotocols.is_empty() {
+        push_line(&mut out, "Sec-WebSocket-Protocol", offer.subprotocols.join(", ").as_bytes());
+    }
+    for value in offer.head.fields.all("sec-websocket-extensions") {
+        push_line(&mut out, "Sec-WebSocket-Extensions", value);
+    }
+    for (name, value) in offer.head.fields.end_to_end().filter(|(name, _)| !is_ours(name.as_bytes())) {
+        push_line(&mut out, name, value);
+    }
+    push_provenance(&mut out, offer, peer);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    OURS.iter().any(|ours| folds_to(name, ours)) || OURS_FROM.iter().any(|ours| folds_to_start(name, ours))
+}
+
+/// `X-Forwarded-*`, `Forwarded` (RFC 7239) and `X-Request-Id`.
+fn push_provenance(out: &mut Vec<u8>, offer: &Offer, peer: &Peer) {
+    let (proto, default_port) = match offer.scheme {
+        Scheme::Ws => ("http", "80"),
+        Scheme::Wss => ("https", "443"),
+    };
+    let client = peer.address.ip().to_canonical();
+    // The port the client asked for: behind a Service or a node port ours is another one.
+    let after_address = offer.authority.rsplit_once(']').map_or(&*offer.authority, |(_, rest)| rest);
+    let port = after_address.split_once(':').map_or(default_port, |(_, port)| port);
+    let node = match client {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    push_line(out, "X-Forwarded-For", client.to_string().as_bytes());
+    push_line(out, "X-Forwarded-Proto", proto.as_bytes());
+    push_line(out, "X-Forwarded-Host", offer.authority.as_bytes());
+    push_line(out, "X-Forwarded-Port", port.as_bytes());
+    push_line(out, "Forwarded", format!("for={node};host=\"{}\";proto={proto}", offer.authority).as_bytes());
+    push_line(out, "X-Request-Id", offer.request_id.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::handshake::tests_support::offer;
+
+    fn sent(lines: &str, client: &str) -> String {
+        let peer =
+            Peer { address: client.parse().expect("an address"), local: "127.0.0.1:8080".parse().expect("an address") };
+        String::from_utf8(request_head(&offer(lines), &peer)).expect("text")
+    }
+
+    #[test]
+    fn writes_the_request_with_our_word_on_its_origin() {
+        let lines = "Cookie: a=1\r\nX-Request-Id: id-1\r\nSec-WebSocket-Protocol: b, A\r\n\
+            Sec-WebSocket-Protocol: c\r\nSec-WebSocket-Extensions: x; y=1\r\n";
+        assert_eq!(
+            sent(lines, "[::ffff:192.0.2.1]:5000"),
+            "GET /ws?x=1 HTTP/1.1\r\nHost: Chat.example.com:8080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: b, A, c\r\nSec-WebSocket-Extensions: x; y=1\r\nCookie: a=1\r\n\
+             X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: Chat.example.com:8080\r\n\
+             X-Forwarded-Port: 8080\r\nForwarded: for=192.0.2.1;host=\"Chat.example.com:8080\";proto=http\r\n\
+             X-Request-Id: id-1\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn quotes_an_ipv6_client() {
+        assert!(sent("", "[2001:db8::1]:5000").contains("\r\nForwarded: for=\"[2001:db8::1]\";host="));
+    }
+
+    #[test]
+    fn no_spoofed_or_hop_by_hop_line_passes() {
+        for name in [
+            "X-Forwarded-For",
+            "x_forwarded_for",
+            "X-Forwarded_Prefix",
+            "X-Forwarded-Client-Cert",
+            "Forwarded",
+            "X-Real-IP",
+            "X_REAL_IP",
+            "Client-Cert",
+            "SSL_CLIENT_VERIFY",
+            "Sec_WebSocket_Protocol",
+            "Sec-WebSocket-Accept",
+            "X_Request_Id",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "TE",
+            "Trailer",
+            "HTTP2-Settings",
+        ] {
+            assert!(!sent(&format!("{name}: spoofed\r\n"), "192.0.2.1:1").contains("spoofed"), "{name}");
+        }
+        assert!(sent("X-Tenant: gold\r\n", "192.0.2.1:1").contains("\r\nX-Tenant: gold\r\n"));
+        assert!(!sent("Connection: X-Hop\r\nX-Hop: spoofed\r\n", "192.0.2.1:1").contains("X-Hop"));
+        assert!(!sent("Upgrade: h2c\r\n", "192.0.2.1:1").contains("h2c"));
+    }
+}

@@ -1,0 +1,260 @@
+//! Opens the upstream side of a session: chooses an endpoint, dials it, sends the handshake and judges the answer.
+//!
+//! Decides what may be tried again: another endpoint after a failed connect, because nothing was sent; nothing
+//! once a byte of the request is out (RFC 9110 §9.2.2). The client is not answered here.
+
+use super::acceptance::{AcceptanceFault, check};
+use super::answer::Refusal;
+use super::balance::{Balancer, Lease, choose_backend};
+use super::dial::{DialError, dial};
+use super::forward::request_head;
+use super::handshake::Offer;
+use super::head::{HeadError, HeadLimits, ReadError, ResponseHead, read_head};
+use super::pass::Answered;
+use super::peer::Peer;
+use super::transport::Transport;
+use super::upstream_tls::UpstreamTlsConfigs;
+use crate::routing::{Address, Backend, BackendId, BackendTarget, Rule};
+use crate::telemetry::HandshakeReason;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use std::io;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
+
+/// Endpoints tried for one handshake.
+const MAX_TRIES: usize = 3;
+/// Interim answers (100, 102, 103) skipped before the real one.
+const MAX_INTERIM: usize = 8;
+
+/// Everything that outlives one dial. One for the whole process.
+#[derive(Debug, Default)]
+pub struct Dialer {
+    /// The load of every endpoint.
+    pub balancer: Balancer,
+    /// How large an upstream's answer may be. Its target bound is not used.
+    pub limits: HeadLimits,
+    /// TLS configurations towards upstreams.
+    pub tls: UpstreamTlsConfigs,
+}
+
+/// Told of each choice before the dial, so that the session is registered under its endpoint; told again when
+/// another endpoint is tried.
+pub type OnChosen<'a> = &'a mut (dyn FnMut(&Arc<Backend>, &Address) + Send);
+
+/// The upstream side of a session: connected, and agreed on by a checked 101.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The connection.
+    pub transport: Transport,
+    /// The 101.
+    pub head: ResponseHead,
+    /// What came after the 101: frames for the client.
+    pub leftover: Bytes,
+    /// What the rule named.
+    pub backend: Arc<Backend>,
+    /// Where the session went.
+    pub endpoint: Address,
+    /// The chosen one of the offered subprotocols.
+    pub subprotocol: Option<Box<str>>,
+    /// Whether permessage-deflate is in use, so that RSV1 is legal.
+    pub deflate: bool,
+    /// Whether another extension is in use: what RSV bits mean then is not ours to judge.
+    pub other_extensions: bool,
+    /// Counts the session at its endpoint.
+    pub lease: Lease,
+}
+
+/// Why there is no upstream side. `Display` is for the log and may name inner details; what the client is told
+/// is [`ConnectError::refusal`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The 101 is no answer to this handshake.
+    #[error("the upstream's 101 is wrong: {0}")]
+    Acceptance(#[from] AcceptanceFault),
+    /// Something other than 101: the client is to get it whole.
+    #[error("the upstream answered {}", .0.head.status)]
+    Answered(Box<Answered>),
+    /// It took the request and closed or broke.
+    #[error("the upstream closed without an answer: {0}")]
+    Broken(io::Error),
+    /// No endpoint that was tried could be connected to.
+    #[error("{endpoint}: {error}")]
+    Dial {
+        /// The last one tried.
+        endpoint: Address,
+        /// Why not that one.
+        error: DialError,
+    },
+    /// The answer is not strict HTTP/1.1.
+    #[error("the upstream's answer is malformed: {0}")]
+    Head(#[from] HeadError),
+    /// The chosen `backendRef` cannot be used. The text says why.
+    #[error("the backend is invalid: {0}")]
+    InvalidBackend(Box<str>),
+    /// The rule has no backend with a weight.
+    #[error("the rule has no backend with a weight")]
+    NoBackend,
+    /// The chosen backend has no ready endpoint.
+    #[error("{0} has no ready endpoint")]
+    NoneReady(BackendId),
+    /// Connected, but no whole answer in time.
+    #[error("the upstream did not answer in time")]
+    Silent,
+}
+
+impl ConnectError {
+    /// What the client is answered.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Answered(answer) => StatusCode::from_u16(answer.head.status).unwrap_or(StatusCode::BAD_GATEWAY),
+            Self::Dial { error: DialError::Timeout, .. } | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
+            Self::Acceptance(_) | Self::Broken(_) | Self::Dial { .. } | Self::Head(_) => StatusCode::BAD_GATEWAY,
+            Self::InvalidBackend(_) | Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoneReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The label of metrics and records.
+    pub fn reason(&self) -> HandshakeReason {
+        match self {
+            Self::Acceptance(_) | Self::Head(_) => HandshakeReason::BackendProtocol,
+            Self::Answered(_) => HandshakeReason::BackendStatus,
+            Self::Dial { error: DialError::Timeout, .. } | Self::Silent => HandshakeReason::BackendTimeout,
+            Self::Broken(_) | Self::Dial { .. } => HandshakeReason::BackendConnect,
+            Self::InvalidBackend(_) | Self::NoBackend => HandshakeReason::InvalidBackend,
+            Self::NoneReady(_) => HandshakeReason::NoEndpoint,
+        }
+    }
+
+    /// The answer when the upstream has none of its own. Names no address: the client is a stranger.
+    pub fn refusal(&self) -> Refusal {
+        let text = match self {
+            Self::Acceptance(_) | Self::Head(_) => "the service answered the handshake wrongly; tell its operator",
+            Self::Answered(_) => "the service refused the handshake",
+            Self::Broken(_) => "the service closed the connection without an answer; try again",
+            Self::Dial { error: DialError::Timeout, .. } => "the service could not be reached in time; try again",
+            Self::Dial { .. } => "the service could not be reached; try again",
+            Self::InvalidBackend(_) | Self::NoBackend => "the route names no usable backend; tell its operator",
+            Self::NoneReady(_) => "the service has no ready endpoint; try again",
+            Self::Silent => "the service did not answer in time; try again",
+        };
+        Refusal::new(self.status(), text)
+    }
+}
+
+impl Dialer {
+    /// Opens the upstream side for `offer` before `deadline`.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; [`ConnectError::Answered`] holds the upstream's own answer.
+    pub async fn connect(
+        &self,
+        rule: &Rule,
+        offer: &Offer,
+        peer: &Peer,
+        deadline: Instant,
+        on_chosen: OnChosen<'_>,
+    ) -> Result<Upstream, ConnectError> {
+        let backend = match choose_backend(&rule.backends) {
+            None => return Err(ConnectError::NoBackend),
+            Some(BackendTarget::Invalid(why)) => return Err(ConnectError::InvalidBackend(why.clone())),
+            Some(BackendTarget::Service(backend)) => backend,
+        };
+        let mut tried = Vec::new();
+        loop {
+            let Some((endpoint, lease)) = self.balancer.choose(backend, rule.policy.balancing, &tried) else {
+                return Err(ConnectError::NoneReady(backend.id.clone()));
+            };
+            on_chosen(backend, &endpoint);
+            let in_time = deadline.min(Instant::now() + rule.policy.timeouts.backend_connect);
+            match dial(&endpoint, backend.tls.as_deref(), &self.tls, in_time).await {
+                Ok(transport) => {
+                    let chosen = Chosen { backend: Arc::clone(backend), endpoint, lease };
+                    return self.agree(transport, chosen, offer, peer, deadline).await;
+                }
+                Err(error) => {
+                    let last = tried.len() + 1 == MAX_TRIES || Instant::now() >= deadline;
+                    tried.push(endpoint);
+                    if last || !self.balancer.has_other(backend, &tried) {
+                        let endpoint = tried.swap_remove(tried.len() - 1);
+                        return Err(ConnectError::Dial { endpoint, error });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the handshake over a connected transport and judges the answer.
+    async fn agree(
+        &self,
+        mut transport: Transport,
+        chosen: Chosen,
+        offer: &Offer,
+        peer: &Peer,
+        deadline: Instant,
+    ) -> Result<Upstream, ConnectError> {
+        let mut buffer = BytesMut::with_capacity(1024);
+        let exchange = async {
+            transport.write_all(&request_head(offer, peer)).await.map_err(ConnectError::Broken)?;
+            transport.flush().await.map_err(ConnectError::Broken)?;
+            self.read_answer(&mut transport, &mut buffer).await
+        };
+        let head = timeout_at(deadline, exchange).await.unwrap_or(Err(ConnectError::Silent))?;
+        let leftover = if buffer.is_empty() { Bytes::new() } else { buffer.freeze() };
+        let Chosen { backend, endpoint, lease } = chosen;
+        if head.status != 101 {
+            return Err(ConnectError::Answered(Box::new(Answered {
+                head,
+                transport,
+                leftover,
+                backend,
+                endpoint,
+                lease,
+            })));
+        }
+        let agreed = check(&head, offer)?;
+        Ok(Upstream {
+            transport,
+            head,
+            leftover,
+            backend,
+            endpoint,
+            subprotocol: agreed.subprotocol,
+            deflate: agreed.deflate,
+            other_extensions: agreed.other_extensions,
+            lease,
+        })
+    }
+
+    /// Reads the first answer that is not interim (U6).
+    async fn read_answer(
+        &self,
+        transport: &mut Transport,
+        buffer: &mut BytesMut,
+    ) -> Result<ResponseHead, ConnectError> {
+        for _ in 0..=MAX_INTERIM {
+            let raw = read_head(transport, buffer, &self.limits).await.map_err(|error| match error {
+                ReadError::Head(error) => ConnectError::Head(error),
+                ReadError::Io(error) => ConnectError::Broken(error),
+                ReadError::Closed | ReadError::Truncated => ConnectError::Broken(io::ErrorKind::UnexpectedEof.into()),
+            })?;
+            let head = ResponseHead::parse(&raw, &self.limits)?;
+            if head.status == 101 || head.status >= 200 {
+                return Ok(head);
+            }
+        }
+        Err(ConnectError::Head(HeadError::StartLine))
+    }
+}
+
+/// Where a session is going while it is being opened.
+struct Chosen {
+    backend: Arc<Backend>,
+    endpoint: Address,
+    lease: Lease,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Sheave: a WebSocket ingress for Kubernetes that never cuts the line.
 pub mod admin;
 pub mod api;
+pub mod compile;
 pub mod control;
 pub mod drain;
 pub mod proxy;

@@ -1,1 +1,5 @@
-fn main() { for (_, crd) in sheave::api::crds() { print!("---\n{}", sheave::api::render(&crd).unwrap()); } }
+fn main() {
+    for (_, crd) in sheave::api::crds() {
+        print!("---\n{}", sheave::api::render(&crd).unwrap());
+    }
+}

@@ -89,8 +89,16 @@ fn every_rule_of_the_route_refuses_what_it_should_and_nothing_else() {
             route(json!({"keepalive": {"mode": "Client", "interval": "5s", "timeout": "6s"}})),
             route(json!({"keepalive": {"mode": "Client", "interval": "5s", "timeout": "5s"}})),
         ),
-        ("closeCode must be", route(json!({"drain": {"closeCode": 1000}})), route(json!({"drain": {"closeCode": 1012}}))),
-        ("closeCode must be", route(json!({"drain": {"closeCode": 5000}})), route(json!({"drain": {"closeCode": 4999}}))),
+        (
+            "closeCode must be",
+            route(json!({"drain": {"closeCode": 1000}})),
+            route(json!({"drain": {"closeCode": 1012}})),
+        ),
+        (
+            "closeCode must be",
+            route(json!({"drain": {"closeCode": 5000}})),
+            route(json!({"drain": {"closeCode": 4999}})),
+        ),
     ];
     for (says, bad, good) in rows {
         let refused = faults("WebSocketRoute", &bad, None);

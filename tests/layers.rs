@@ -19,7 +19,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Names that the pure middle must not know: it does no I/O, reads no clock and logs nothing.
-const IMPURE: &[&str] = &["tokio::", "tracing::", "Instant", "SystemTime::now", "std::fs", "std::net::Tcp", "kube::Client"];
+const IMPURE: &[&str] =
+    &["tokio::", "tracing::", "Instant", "SystemTime::now", "std::fs", "std::net::Tcp", "kube::Client"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("src is readable").flatten() {

@@ -13,7 +13,7 @@ pub struct Certificate {
     pub key: Arc<CertifiedKey>,
     /// First 16 hexadecimal digits of SHA-256 over the chain and the private key.
     pub fingerprint: Box<str>,
-    /// DNS names of the leaf, lower case, as written (`*.example.com` included), sorted.
+    /// DNS names and addresses of the leaf, lower case, as written (`*.example.com` included), sorted.
     pub names: Vec<Box<str>>,
     /// End of validity, seconds since 1970.
     pub not_after: i64,

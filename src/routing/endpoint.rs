@@ -53,11 +53,13 @@ impl Serialize for Address {
     }
 }
 
-/// What an endpoint may be used for.
+/// What an endpoint may be used for. Ordered: of two that name one address the greater counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum EndpointState {
     /// Terminating: no new session; live ones leave as the rule's drain says.
     Draining,
+    /// Not ready, not terminating: no new session; live ones stay, for it may be ready again in a moment.
+    NotReady,
     /// New sessions may go there.
     Ready,
 }

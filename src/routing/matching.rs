@@ -8,6 +8,7 @@ use super::request::Request;
 use serde::{Serialize, Serializer};
 use std::cmp::Reverse;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// A regular expression of a linear-time engine, compared by its source text.
 #[derive(Clone, Debug)]
@@ -42,8 +43,14 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
+
 /// How a header or query value is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Text {
     /// Byte for byte.
     Exact(Box<str>),
@@ -70,7 +77,7 @@ impl fmt::Display for Text {
 }
 
 /// One condition on a named header or query parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldMatch {
     /// Header names are lower case; query names are compared byte for byte.
     pub name: Box<str>,
@@ -85,7 +92,7 @@ impl fmt::Display for FieldMatch {
 }
 
 /// One condition on the path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// The whole path, byte for byte.
     Exact(Box<str>),
@@ -120,7 +127,7 @@ impl fmt::Display for PathMatch {
 }
 
 /// Conditions that must all hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Match {
     /// The path; `Prefix("")` is every path.
     pub path: PathMatch,

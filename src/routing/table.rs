@@ -215,7 +215,7 @@ impl RoutingTable {
         });
         let states = endpoints.flat_map(|e| e.iter()).filter(|e| e.address == holding.endpoint).map(|e| e.state);
         match states.max() {
-            Some(EndpointState::Ready) => Standing::Kept,
+            Some(EndpointState::Ready | EndpointState::NotReady) => Standing::Kept,
             Some(EndpointState::Draining) => Standing::EndpointDraining,
             None => Standing::EndpointGone,
         }

@@ -11,7 +11,10 @@ pub mod labels;
 pub mod log;
 pub mod metrics;
 mod process;
+mod redact;
 pub mod rules;
+
+pub use redact::{redact_query, redact_subprotocols};
 
 pub use counters::SessionCounters;
 pub use labels::{

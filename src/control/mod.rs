@@ -2,7 +2,11 @@
 
 pub mod document;
 pub mod folder;
+pub mod gather;
 mod location;
+pub mod publish;
+pub mod rebuild;
 mod schema;
+pub mod single;
 
 pub use location::Position;

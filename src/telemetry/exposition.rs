@@ -4,7 +4,7 @@
 
 use super::counters::Tally;
 use super::labels::{ConnectReason, ControlOpcode, DataOpcode, Direction, HandshakeReason};
-use super::metrics::{Metrics, State, size_bounds};
+use super::metrics::{BackendEndpoints, Metrics, State, size_bounds};
 use super::process;
 use super::rules::{RuleLabels, RuleMetrics, Sizes, Totals};
 use prometheus::core::{Collector, Desc};
@@ -137,9 +137,10 @@ impl Families {
     }
 
     fn backends(&mut self, state: &State) {
-        for (id, (ready, draining)) in &state.published.backends {
+        for (id, endpoints) in &state.published.backends {
             let id = id.to_string();
-            for (word, number) in [("ready", *ready), ("draining", *draining)] {
+            let BackendEndpoints { draining, not_ready, ready } = *endpoints;
+            for (word, number) in [("draining", draining), ("not_ready", not_ready), ("ready", ready)] {
                 self.push(Family::Endpoints, &[("backend", &id), ("state", word)], number as f64);
             }
         }
@@ -251,7 +252,7 @@ mod tests {
     use crate::routing::{BackendId, RouteId, RuleId};
     use crate::telemetry::counters::SessionCounters;
     use crate::telemetry::labels::{CloseReason, DataOpcode, Direction, HandshakeReason, Initiator};
-    use crate::telemetry::metrics::{FORGET_AFTER, Metrics, Published};
+    use crate::telemetry::metrics::{BackendEndpoints, FORGET_AFTER, Metrics, Published};
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
@@ -343,7 +344,10 @@ mod tests {
         let metrics = Metrics::new(10);
         let backend = BackendId { namespace: "ns".into(), service: "chat".into(), port: 80 };
         metrics.backend(&backend).connected();
-        let published = Published { backends: [(backend, (2, 1))].into(), ..Published::default() };
+        let published = Published {
+            backends: [(backend, BackendEndpoints { ready: 2, draining: 1, not_ready: 0 })].into(),
+            ..Published::default()
+        };
         metrics.published(published);
         let text = metrics.expose();
         assert_eq!(sample(&text, "sheave_backend_endpoints{backend=\"ns/chat:80\",state=\"draining\"}"), Some(1.0));

@@ -2,9 +2,8 @@
 
 pub mod document;
 pub mod folder;
-pub mod gather;
 mod location;
-pub mod publish;
+mod publish;
 pub mod rebuild;
 mod schema;
 pub mod single;

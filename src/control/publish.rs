@@ -1,5 +1,6 @@
 //! From a compiled table to the readers of the table: publishes it if it differs, and says what is in it.
 
+use crate::api::status::{OVERLAPPING_TLS_CONFIG, PARTIALLY_INVALID};
 use crate::compile::{Compiled, Verdict};
 use crate::routing::{BackendTarget, EndpointState, RoutingTable};
 use crate::telemetry::Metrics;
@@ -11,25 +12,24 @@ use tokio::sync::watch;
 /// The kind whose verdicts are counted as routes.
 const ROUTE: &str = "WebSocketRoute";
 
-/// Publishes `table` if it differs from the one before, and says whether it did. Readers of an equal table are left
-/// in peace: they would look every live session over for nothing.
-pub fn publish(table: RoutingTable, tables: &watch::Sender<Arc<RoutingTable>>, metrics: &Metrics) -> bool {
-    let content = published(&table);
-    let differs = tables.send_if_modified(|current| {
-        let differs = **current != table;
-        if differs {
-            *current = Arc::new(table);
-        }
-        differs
-    });
-    if differs {
-        metrics.published(content);
+/// Publishes `table` if it differs from the one before or is the `first`, and says whether it did. Readers of an equal
+/// table are left in peace: they would look every live session over for nothing.
+pub(super) fn publish(
+    table: RoutingTable,
+    first: bool,
+    tables: &watch::Sender<Arc<RoutingTable>>,
+    metrics: &Metrics,
+) -> bool {
+    if !first && **tables.borrow() == table {
+        return false;
     }
-    differs
+    metrics.published(published(&table));
+    tables.send_replace(Arc::new(table));
+    true
 }
 
 /// How many routes were accepted, and how many were not.
-pub(super) fn routes(compiled: &Compiled) -> (usize, usize) {
+pub(super) fn count_routes(compiled: &Compiled) -> (usize, usize) {
     let routes = || compiled.verdicts.iter().filter(|verdict| verdict.object.kind == ROUTE);
     let accepted = routes().filter(|verdict| verdict.accepted()).count();
     (accepted, routes().count() - accepted)
@@ -37,7 +37,7 @@ pub(super) fn routes(compiled: &Compiled) -> (usize, usize) {
 
 /// What is wrong with an object, one line for each condition that is not as its owner would wish.
 pub(super) fn complaints(verdict: &Verdict) -> impl Iterator<Item = String> {
-    let bad = |kind| matches!(kind, "PartiallyInvalid" | "OverlappingTLSConfig");
+    let bad = |kind| matches!(kind, OVERLAPPING_TLS_CONFIG | PARTIALLY_INVALID);
     let wrong = verdict.conditions.iter().filter(move |c| c.status == bad(c.kind) && !c.message.is_empty());
     wrong.map(|c| format!("{}: {} is {}, {}: {}", verdict.object, c.kind, c.status, c.reason, c.message))
 }

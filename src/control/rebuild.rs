@@ -1,133 +1,194 @@
-//! A folder, kept true as a table: read, compile, publish if different, and again at each change.
+//! Rebuild: from a change of the source to a new table, or to the knowledge that nothing changed.
 //!
-//! Changes are gathered until nothing has come for [`CALM`], but not longer than [`PATIENCE`]. They are never acted
-//! upon at once: a writer first empties a file and then fills it, and the table of the empty moment would end the
-//! sessions of its routes. At the start a broken document is told and left out, because part of
-//! the routes is better than none. Later a broken document keeps the last good table whole: half of an edit is worse
-//! than none of it. Which file, line and field is at fault is logged once, until it changes.
+//! Changes gather until the source was quiet for 50 ms, 500 ms at most. The first one is not acted upon at once: a
+//! writer empties a file and then fills it, and the table of the empty moment would end the sessions of its routes.
+//! A table equal to the last one is not published. A source with something wrong in it keeps the last good table; at
+//! the start, when there is none, what is good is served. What is wrong is logged once, until it changes.
 
+use super::document::{Document, Object, SecretObject};
 use super::folder::{self, FolderContents};
-use super::{gather, publish};
-use crate::compile::{Compiled, Options, Verdict, compile};
+use super::publish;
+use crate::compile::{Compiled, ObjectKey, Options, Snapshot, Verdict, compile};
+use crate::drain::{Draining, Phase};
 use crate::routing::RoutingTable;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reload;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
-/// How long nothing may happen before gathered changes are acted upon.
-const CALM: Duration = Duration::from_millis(50);
+/// How long the source must be quiet before its changes are compiled.
+const QUIET: Duration = Duration::from_millis(50);
 
-/// How long changes are gathered at most.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The longest that changes are gathered.
+const GATHER: Duration = Duration::from_millis(500);
 
-/// A folder on its way to tables.
-pub struct Rebuild {
-    folder: PathBuf,
-    options: Options,
-    metrics: Arc<Metrics>,
-    tables: watch::Sender<Arc<RoutingTable>>,
-    /// What was last said to be wrong.
-    told: Vec<String>,
-    started: bool,
+/// Where objects come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Fixed, given as YAML text under a name for messages.
+    Fixed(String, String),
+    /// A folder that is watched.
+    Folder(PathBuf),
 }
 
-impl Rebuild {
-    /// Reads the folder a first time and publishes what can be used of it.
+impl Source {
+    /// Reads everything there is.
     ///
     /// # Errors
     /// When the folder itself cannot be read.
-    pub fn start(
-        folder: PathBuf,
-        options: Options,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<(Self, watch::Receiver<Arc<RoutingTable>>)> {
-        let (tables, readers) = watch::channel(Arc::default());
-        let mut rebuild = Self { folder, options, metrics, tables, told: Vec::new(), started: false };
-        let contents = folder::read(&rebuild.folder)?;
-        rebuild.take(contents, Instant::now());
-        rebuild.started = true;
-        Ok((rebuild, readers))
-    }
-
-    /// Follows `changes` until they end or no reader of the table is left.
-    pub async fn run(mut self, mut changes: mpsc::Receiver<()>) {
-        while changes.recv().await.is_some() && !self.tables.is_closed() {
-            gather_changes(&mut changes).await;
-            // Reading and compiling may take a good part of a second in a large folder.
-            let again = tokio::task::spawn_blocking(move || {
-                self.again();
-                self
-            });
-            self = match again.await {
-                Ok(rebuild) => rebuild,
-                Err(error) => {
-                    tracing::error!(%error, "reading the folder failed; changes are no longer seen until a restart");
-                    return;
-                }
-            };
-        }
-    }
-
-    fn again(&mut self) {
-        let start = Instant::now();
-        match folder::read(&self.folder) {
-            Ok(contents) => self.take(contents, start),
-            Err(error) => {
-                let folder = self.folder.display();
-                self.keep(vec![format!("{folder}: cannot be read: {error}; the last good table stays")], start);
+    pub fn read(&self) -> std::io::Result<FolderContents> {
+        match self {
+            Self::Fixed(name, text) => {
+                let (documents, problems) = super::document::read_documents(name, text);
+                Ok(FolderContents { documents, problems })
             }
+            Self::Folder(path) => folder::read(path),
         }
     }
 
-    /// Turns what the folder holds into a table, or keeps the last one.
-    fn take(&mut self, contents: FolderContents, start: Instant) {
-        let problems: Vec<_> =
-            contents.problems.iter().filter(|problem| !problem.note).map(ToString::to_string).collect();
-        if self.started && contents.is_broken() {
-            return self.keep(problems, start);
+    /// Announces changes; a fixed source never does.
+    ///
+    /// # Errors
+    /// When the folder cannot be watched.
+    pub fn watch(&self) -> Result<mpsc::Receiver<()>, notify::Error> {
+        match self {
+            Self::Fixed(..) => {
+                let (sender, receiver) = mpsc::channel(1);
+                std::mem::forget(sender); // never announces, never closes
+                Ok(receiver)
+            }
+            Self::Folder(path) => folder::watch(path),
         }
-        let places =
-            contents.documents.iter().map(|d| (d.name.to_string(), format!("{}:{}", d.file, d.line))).collect();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let compiled = compile(&gather::snapshot(contents.documents, now.as_secs().cast_signed()), &self.options);
-        self.metrics.reloaded(&Reload {
-            problems: problems.len(),
-            routes: Some(publish::routes(&compiled)),
-            build: start.elapsed(),
-        });
-        let broken = problems.len();
-        self.tell(problems.into_iter().chain(complaints(&compiled, &places)).collect());
-        if publish::publish(compiled.table, &self.tables, &self.metrics) {
-            let routes = self.tables.borrow().routes().count();
-            tracing::info!(routes, broken, took_ms = start.elapsed().as_millis(), "table published");
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().try_into().unwrap_or(i64::MAX))
+}
+
+/// The objects of a folder as compile looks at them.
+pub fn snapshot(documents: Vec<Document>, taken_at: i64) -> Snapshot {
+    let mut snapshot = Snapshot { taken_at, ..Snapshot::default() };
+    for Document { name, object, .. } in documents {
+        let key = ObjectKey::new(name.namespace, name.name.clone());
+        match object {
+            Object::Class(class) => drop(snapshot.classes.insert(name.name, Arc::new(class))),
+            Object::ConfigMap(map) => drop(snapshot.config_maps.insert(key, Arc::new(map))),
+            Object::EndpointSlice(slice) => drop(snapshot.endpoint_slices.insert(key, Arc::new(slice))),
+            Object::Route(route) => drop(snapshot.routes.insert(key, Arc::new(route))),
+            Object::Secret(SecretObject(secret)) => drop(snapshot.secrets.insert(key, Arc::new(secret))),
+            Object::Service(service) => drop(snapshot.services.insert(key, Arc::new(service))),
+        }
+    }
+    snapshot
+}
+
+/// Reads, compiles and publishes.
+#[derive(Debug)]
+pub struct Rebuild {
+    /// Where objects come from.
+    pub source: Source,
+    options: Options,
+    table: watch::Sender<Arc<RoutingTable>>,
+    metrics: Arc<Metrics>,
+    /// What was last said to be wrong.
+    told: Mutex<Vec<String>>,
+}
+
+impl Rebuild {
+    /// Of `source`, compiled with `options`, into `table`, counted in `metrics`.
+    pub fn new(
+        source: Source,
+        options: Options,
+        table: watch::Sender<Arc<RoutingTable>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { source, options, table, metrics, told: Mutex::default() }
+    }
+
+    /// Reads the source once. The first time what is good is served; afterwards a source with something wrong in it
+    /// leaves the last table in place.
+    ///
+    /// # Errors
+    /// When the source as a whole cannot be read.
+    pub fn once(&self, first: bool) -> std::io::Result<()> {
+        let began = Instant::now();
+        let contents = self.source.read()?;
+        let faults = contents.problems.iter().filter(|problem| !problem.note);
+        let mut wrong: Vec<_> = faults.map(ToString::to_string).collect();
+        let problems = wrong.len();
+        if problems > 0 && !first {
+            self.keep(wrong, began);
+            return Ok(());
+        }
+        let at = |document: &Document| format!("{}:{}", document.file, document.line);
+        let places = contents.documents.iter().map(|document| (document.name.to_string(), at(document))).collect();
+        let compiled = compile(&snapshot(contents.documents, now()), &self.options);
+        wrong.extend(complaints(&compiled, &places));
+        self.tell(wrong);
+        let routes = publish::count_routes(&compiled);
+        let changed = publish::publish(compiled.table, first, &self.table, &self.metrics);
+        let build = began.elapsed();
+        self.metrics.reloaded(&Reload { problems, routes: Some(routes), build });
+        if changed {
+            let build_ms = u64::try_from(build.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(routes = routes.0, refused = routes.1, build_ms, "table published");
+        }
+        Ok(())
+    }
+
+    fn again(&self) {
+        let began = Instant::now();
+        if let Err(error) = self.once(false) {
+            self.keep(vec![format!("the folder cannot be read: {error}")], began);
         }
     }
 
-    fn keep(&mut self, problems: Vec<String>, start: Instant) {
-        self.metrics.reloaded(&Reload { problems: problems.len(), routes: None, build: start.elapsed() });
-        let news = self.tell(problems);
-        if news {
-            tracing::warn!("the last good table stays until this is mended");
+    fn keep(&self, wrong: Vec<String>, began: Instant) {
+        self.metrics.reloaded(&Reload { problems: wrong.len(), routes: None, build: began.elapsed() });
+        if self.tell(wrong) {
+            tracing::warn!("the last good table is kept until this is mended");
         }
     }
 
-    /// Logs what is wrong if it is not what was wrong before; says whether it did.
-    fn tell(&mut self, wrong: Vec<String>) -> bool {
-        if wrong == self.told {
+    /// Logs what is wrong if it is not what was wrong before, and says whether it did.
+    fn tell(&self, wrong: Vec<String>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong == *told {
             return false;
         }
         for line in &wrong {
-            tracing::warn!(problem = %line, "configuration");
+            tracing::warn!("{line}");
         }
         if wrong.is_empty() {
-            tracing::info!("the configuration has no problem any more");
+            tracing::info!("nothing is wrong with the configuration any more");
         }
-        self.told = wrong;
+        *told = wrong;
         true
+    }
+
+    /// Follows the source until the process stops.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time; the last table stays.
+    pub async fn follow(self, mut changes: mpsc::Receiver<()>, mut draining: Draining) {
+        let rebuild = Arc::new(self);
+        loop {
+            tokio::select! {
+                () = draining.reached(Phase::Stopped) => return,
+                change = changes.recv() => if change.is_none() { return },
+            }
+            gather(&mut changes).await;
+            // Off this thread: a large folder takes a good part of a second, and probes are answered here.
+            let rebuild = Arc::clone(&rebuild);
+            if let Err(error) = tokio::task::spawn_blocking(move || rebuild.again()).await {
+                tracing::error!(%error, "reading the source failed; please report the panic above");
+            }
+        }
     }
 }
 
@@ -139,13 +200,13 @@ fn complaints(compiled: &Compiled, places: &HashMap<String, String>) -> Vec<Stri
     all.map(|(verdict, line)| format!("{}: {line}", at(verdict))).collect()
 }
 
-/// Waits until changes have ceased to come, or for [`PATIENCE`].
-async fn gather_changes(changes: &mut mpsc::Receiver<()>) {
-    let end = tokio::time::Instant::now() + PATIENCE;
+/// Waits until changes have ceased to come for [`QUIET`], or for [`GATHER`].
+async fn gather(changes: &mut mpsc::Receiver<()>) {
+    let until = tokio::time::Instant::now() + GATHER;
     loop {
-        let calm = (tokio::time::Instant::now() + CALM).min(end);
-        match tokio::time::timeout_at(calm, changes.recv()).await {
-            Ok(Some(())) if calm < end => {}
+        let quiet = (tokio::time::Instant::now() + QUIET).min(until);
+        match tokio::time::timeout_at(quiet, changes.recv()).await {
+            Ok(Some(())) if quiet < until => {}
             _ => return,
         }
     }
@@ -154,6 +215,7 @@ async fn gather_changes(changes: &mut mpsc::Receiver<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::Drain;
 
     const ROUTE: &str = "apiVersion: sheave.dev/v1alpha1\nkind: WebSocketRoute\nmetadata: {name: echo}\nspec:\n  \
         hostnames: [HOST]\n  rules: [{backendRefs: [{name: echo, port: 80}]}]\n";
@@ -166,6 +228,7 @@ mod tests {
         table: watch::Receiver<Arc<RoutingTable>>,
         changes: mpsc::Sender<()>,
         running: tokio::task::JoinHandle<()>,
+        drain: Drain,
     }
 
     impl Kept {
@@ -181,11 +244,14 @@ mod tests {
                 std::fs::write(folder.path().join("broken.yaml"), text).unwrap();
             }
             let metrics = Metrics::new(10);
-            let start = Rebuild::start(folder.path().to_owned(), Options::folder(), Arc::clone(&metrics));
-            let (rebuild, table) = start.unwrap();
+            let (sender, table) = watch::channel(Arc::default());
+            let source = Source::Folder(folder.path().to_owned());
+            let rebuild = Rebuild::new(source, Options::folder(), sender, Arc::clone(&metrics));
+            rebuild.once(true).unwrap();
             let (changes, receiver) = mpsc::channel(1);
-            let running = tokio::spawn(rebuild.run(receiver));
-            Self { folder, metrics, table, changes, running }
+            let drain = Drain::default();
+            let running = tokio::spawn(rebuild.follow(receiver, drain.watch()));
+            Self { folder, metrics, table, changes, running, drain }
         }
 
         fn host(&self) -> String {
@@ -193,20 +259,20 @@ mod tests {
             table.routes().map(|route| route.hosts[0].to_string()).collect::<Vec<_>>().join(" ")
         }
 
-        fn metric(&self, name: &str) -> f64 {
+        fn metric(&self, name: &str) -> String {
             let text = self.metrics.expose();
             let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
-            line.rsplit_once(' ').unwrap().1.parse().unwrap()
+            line.rsplit_once(' ').unwrap().1.to_owned()
         }
 
         /// Announces a change and waits until it has been acted upon and everything is over.
         async fn finish(self) -> Self {
             self.changes.send(()).await.unwrap();
-            let Self { folder, metrics, table, changes, running } = self;
+            let Self { folder, metrics, table, changes, running, drain } = self;
             drop(changes);
             running.await.unwrap();
             let (changes, running) = (mpsc::channel(1).0, tokio::spawn(async {}));
-            Self { folder, metrics, table, changes, running }
+            Self { folder, metrics, table, changes, running, drain }
         }
     }
 
@@ -214,15 +280,15 @@ mod tests {
     async fn a_change_becomes_a_table_and_an_equal_table_is_not_published() {
         let mut kept = Kept::start(None);
         assert_eq!(kept.host(), "a.example.com");
-        assert_eq!(kept.metric("sheave_config_generation"), 1.0);
+        assert_eq!(kept.metric("sheave_config_generation"), "1");
         kept.changes.send(()).await.unwrap();
         Kept::write(kept.folder.path(), "b.example.com");
         kept.changes.send(()).await.unwrap();
         kept.table.changed().await.unwrap();
         let kept = kept.finish().await;
         assert_eq!(kept.host(), "b.example.com");
-        assert_eq!(kept.metric("sheave_config_generation"), 2.0, "an equal table was published");
-        assert_eq!(kept.metric("sheave_config_last_reload_successful"), 1.0);
+        assert_eq!(kept.metric("sheave_config_generation"), "2", "an equal table was published");
+        assert_eq!(kept.metric("sheave_config_last_reload_successful"), "1");
     }
 
     #[tokio::test]
@@ -232,14 +298,14 @@ mod tests {
         std::fs::write(kept.folder.path().join("broken.yaml"), "kind: [").unwrap();
         let kept = kept.finish().await;
         assert_eq!(kept.host(), "a.example.com");
-        assert_eq!(kept.metric("sheave_config_last_reload_successful"), 0.0);
-        assert_eq!(kept.metric("sheave_config_problems"), 1.0);
+        assert_eq!(kept.metric("sheave_config_last_reload_successful"), "0");
+        assert_eq!(kept.metric("sheave_config_problems"), "1");
     }
 
     #[tokio::test]
     async fn at_the_start_a_broken_document_is_left_out_and_the_rest_is_served() {
         let kept = Kept::start(Some("kind: ["));
         assert_eq!(kept.host(), "a.example.com");
-        assert_eq!(kept.metric("sheave_config_last_reload_successful"), 0.0);
+        assert_eq!(kept.metric("sheave_config_last_reload_successful"), "0");
     }
 }

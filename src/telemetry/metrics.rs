@@ -243,10 +243,12 @@ impl Metrics {
             return rule;
         }
         self.series_dropped.inc();
-        if state.overflow.is_none() {
-            state.overflow = Some(state.rule(RuleLabels::all("_overflow"), &self.ledger));
+        if let Some(overflow) = &state.overflow {
+            return Arc::clone(overflow);
         }
-        Arc::clone(state.overflow.as_ref().expect("it was put there one line above"))
+        let overflow = state.rule(RuleLabels::all("_overflow"), &self.ledger);
+        state.overflow = Some(Arc::clone(&overflow));
+        overflow
     }
 
     /// Where handshakes are counted that reached no rule; its labels are empty.

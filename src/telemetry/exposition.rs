@@ -19,11 +19,11 @@ const FAMILIES: [(&str, &str, MetricType); 12] = [
     ("sheave_connections_closed_total", "Sessions ended, by why, by whom and with what code.", MetricType::COUNTER),
     ("sheave_handshakes_total", "Handshakes answered or given up, by outcome.", MetricType::COUNTER),
     ("sheave_messages_total", "Whole data messages relayed.", MetricType::COUNTER),
-    ("sheave_bytes_total", "Payload bytes of data messages relayed.", MetricType::COUNTER),
+    ("sheave_bytes_total", "Bytes of frames relayed, headers included.", MetricType::COUNTER),
     ("sheave_control_frames_total", "Control frames relayed or sent by us.", MetricType::COUNTER),
     (
         "sheave_message_size_bytes",
-        "Payload sizes of messages; the sum runs ahead by unfinished ones.",
+        "Payload sizes of whole messages.",
         MetricType::HISTOGRAM,
     ),
     ("sheave_backend_endpoints", "Endpoints in the table.", MetricType::GAUGE),
@@ -128,7 +128,7 @@ impl Families {
             }
             let mut histogram = Histogram::default();
             histogram.set_sample_count(sizes.counts.iter().sum());
-            histogram.set_sample_sum(sizes.bytes as f64);
+            histogram.set_sample_sum(sizes.payload as f64);
             histogram.set_bucket(bounds);
             let mut metric = Metric::from_label(vec![pair("direction", direction.as_str())]);
             metric.set_histogram(histogram);
@@ -283,7 +283,7 @@ mod tests {
         }));
         rule.opened();
         counters.direction(Direction::In).message(DataOpcode::Text, 100);
-        counters.direction(Direction::In).bytes(100);
+        counters.direction(Direction::In).bytes(106);
 
         let messages = format!("sheave_messages_total{{{LABELS},direction=\"in\",opcode=\"text\"}}");
         let check = |active: f64| {

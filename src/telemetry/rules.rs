@@ -27,7 +27,7 @@ pub(super) struct Ledger {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sizes {
     pub(super) counts: [u64; SIZE_BUCKETS.len() + 1],
-    pub(super) bytes: u64,
+    pub(super) payload: u64,
 }
 
 impl Sizes {
@@ -35,7 +35,7 @@ impl Sizes {
         for direction in super::labels::Direction::ALL {
             let (sizes, tally) = (&mut both[*direction as usize], tally.direction(*direction));
             sizes.counts.iter_mut().zip(tally.sizes).for_each(|(a, b)| *a += b);
-            sizes.bytes += tally.bytes;
+            sizes.payload = sizes.payload.wrapping_add(tally.payload);
         }
     }
 }

@@ -6,7 +6,7 @@ mod support;
 
 use sheave::proxy::ListenerLimits;
 use std::time::Duration;
-use support::{Answer, BINARY, FIN, HOST, Harness, KEY, PING, RSV1, Service, TEXT, Wire, close, lines, masked, offer, request, switching};
+use support::{Answer, BINARY, FIN, HOST, Harness, KEY, PING, Service, TEXT, Wire, close, frame, lines, masked, offer, request, switching};
 
 /// Sends `bytes` and expects a whole refusal with `status`, of which nothing reached the service.
 fn refused(harness: &Harness, service: &Service, row: &str, bytes: impl AsRef<[u8]>, status: u16) -> Answer {
@@ -542,7 +542,7 @@ fn a_client_that_leaves_in_the_middle_of_its_head_reaches_nobody() {
     let mut client = harness.send("GET /chat HTTP/1.1\r\nHost:");
     client.finish();
     assert_eq!(client.answer().head.status(), 400);
-    let mut binary = harness.send(masked(FIN | RSV1 | TEXT, b"hello")); // a frame where a head should be
-    assert_eq!(binary.answer().head.status(), 400);
+    refused(&harness, &service, "a frame where a head should be", frame(FIN | TEXT, b"hi"), 400);
+    refused(&harness, &service, "TLS where none is spoken", [0x16, 3, 1, 2, 0, 1], 400);
     assert!(service.is_untouched());
 }

@@ -383,8 +383,9 @@ fn twins() -> (Service, Service) {
 
 #[test]
 fn u9_another_endpoint_is_tried_when_the_first_refuses_the_connection() {
-    let (service, dead) = twins();
-    let dead = dead.address; // dropped: refuses
+    let (service, other) = twins();
+    let dead = other.address;
+    drop(other); // its port refuses from now on
     let harness = Harness::start_with(&[dead, service.address], "", |_| {});
     for round in 0..6 {
         let (mut client, mut upstream, head) = asked(&harness, &service, "");

@@ -6,7 +6,10 @@ mod support;
 
 use sheave::proxy::ListenerLimits;
 use std::time::Duration;
-use support::{Answer, BINARY, FIN, HOST, Harness, KEY, PING, RSV1, Service, TEXT, Wire, close, lines, masked, offer, request, switching};
+use support::{
+    Answer, BINARY, FIN, HOST, Harness, KEY, PING, Service, TEXT, Wire, close, frame, lines, masked, offer, request,
+    switching,
+};
 
 /// Sends `bytes` and expects a whole refusal with `status`, of which nothing reached the service.
 fn refused(harness: &Harness, service: &Service, row: &str, bytes: impl AsRef<[u8]>, status: u16) -> Answer {
@@ -149,7 +152,8 @@ fn c5_refuses_another_version_than_thirteen_and_names_it() {
     let name = "Sec-WebSocket-Version";
     let service = Service::start();
     let harness = Harness::start(service.address, "");
-    for (row, with) in [("C5 none", ""), ("C5 8", "Sec-WebSocket-Version: 8"), ("C5 013", "Sec-WebSocket-Version: 013")] {
+    for (row, with) in [("C5 none", ""), ("C5 8", "Sec-WebSocket-Version: 8"), ("C5 013", "Sec-WebSocket-Version: 013")]
+    {
         let answer = refused(&harness, &service, row, offer(name, with), 426);
         assert_eq!(answer.head.get("Sec-WebSocket-Version"), Some("13"), "{row}");
     }
@@ -317,9 +321,24 @@ fn c12_headers_about_the_client_are_ours_in_every_spelling() {
     let service = Service::start();
     let harness = Harness::start(service.address, "");
     let names = [
-        "X-Forwarded-For", "x_forwarded_for", "X-Forwarded_For", "X-Forwarded-Proto", "X-Forwarded-Host", "X_Forwarded_Host",
-        "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Client-Cert", "Forwarded", "X-Real-IP", "x_real_ip",
-        "Client-Cert", "Client-Cert-Chain", "SSL-Client-Cert", "ssl_client_verify", "X-SSL-Client-DN", "X-Client-Cert",
+        "X-Forwarded-For",
+        "x_forwarded_for",
+        "X-Forwarded_For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X_Forwarded_Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Client-Cert",
+        "Forwarded",
+        "X-Real-IP",
+        "x_real_ip",
+        "Client-Cert",
+        "Client-Cert-Chain",
+        "SSL-Client-Cert",
+        "ssl_client_verify",
+        "X-SSL-Client-DN",
+        "X-Client-Cert",
     ];
     for (name, client, proto) in
         names.iter().flat_map(|n| [(n, harness.connect(), "http"), (n, harness.connect_tls(), "https")])
@@ -509,7 +528,8 @@ fn c18_a_path_reaches_the_service_as_it_came() {
 fn passes_host_origin_cookies_and_own_headers_as_they_came() {
     let service = Service::start();
     let harness = Harness::start(service.address, "");
-    let with = "Origin: https://app.example.com|Cookie: a=b; c=d|Authorization: Bearer t|X-Tenant: gold|X-Tenant: \u{e4}";
+    let with =
+        "Origin: https://app.example.com|Cookie: a=b; c=d|Authorization: Bearer t|X-Tenant: gold|X-Tenant: \u{e4}";
     let mut client = harness.send(offer("", with));
     let (mut upstream, head) = service.request();
     assert_eq!(head.get("Host"), Some(HOST), "with its port: services compare Origin with it");
@@ -542,7 +562,7 @@ fn a_client_that_leaves_in_the_middle_of_its_head_reaches_nobody() {
     let mut client = harness.send("GET /chat HTTP/1.1\r\nHost:");
     client.finish();
     assert_eq!(client.answer().head.status(), 400);
-    let mut binary = harness.send(masked(FIN | RSV1 | TEXT, b"hello")); // a frame where a head should be
-    assert_eq!(binary.answer().head.status(), 400);
+    refused(&harness, &service, "a frame where a head should be", frame(FIN | TEXT, b"hi"), 400);
+    refused(&harness, &service, "TLS where none is spoken", [0x16, 3, 1, 2, 0, 1], 400);
     assert!(service.is_untouched());
 }

@@ -7,7 +7,8 @@ mod support;
 
 use std::time::Duration;
 use support::{
-    BINARY, CLOSE, CONTINUATION, FIN, Harness, PING, PONG, RSV1, RSV2, RSV3, Service, TEXT, Wire, close, close_body, frame, masked,
+    BINARY, CLOSE, CONTINUATION, FIN, Harness, PING, PONG, RSV1, RSV2, RSV3, Service, TEXT, Wire, close, close_body,
+    frame, masked,
 };
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate";
@@ -57,9 +58,9 @@ impl Stage {
         assert_eq!(told.close().map(|(code, _)| code), Some(1001), "{row}: the service did nothing wrong: {told:?}");
         upstream.send(close(1000, ""));
         upstream.finish();
-        assert_eq!(upstream.rest(), b"", "{row}: nothing behind the Close to the service");
-        client.finish();
         assert_eq!(client.rest(), b"", "{row}: nothing behind the Close to the client");
+        client.finish();
+        assert_eq!(upstream.rest(), b"", "{row}: nothing behind the Close to the service");
     }
 
     /// The service breaks a rule: it gets `code`, the client what was good and then 1014.
@@ -129,13 +130,16 @@ fn f1_a_masked_frame_of_the_service_is_its_fault() {
 
 #[test]
 fn f2_a_reserved_bit_that_was_not_negotiated_is_a_fault() {
-    breaks_both_ways(&Stage::new("", ""), &[
-        ("F2 RSV1 without deflate", &[], (FIN | RSV1 | TEXT, b"x")),
-        ("F2 RSV2", &[(FIN | TEXT, b"good")], (FIN | RSV2 | TEXT, b"x")),
-        ("F2 RSV3", &[], (FIN | RSV3 | BINARY, b"x")),
-        ("F2 RSV1 on a ping", &[], (FIN | RSV1 | PING, b"")),
-        ("F2 RSV2 on a Close", &[], (FIN | RSV2 | CLOSE, b"")),
-    ]);
+    breaks_both_ways(
+        &Stage::new("", ""),
+        &[
+            ("F2 RSV1 without deflate", &[], (FIN | RSV1 | TEXT, b"x")),
+            ("F2 RSV2", &[(FIN | TEXT, b"good")], (FIN | RSV2 | TEXT, b"x")),
+            ("F2 RSV3", &[], (FIN | RSV3 | BINARY, b"x")),
+            ("F2 RSV1 on a ping", &[], (FIN | RSV1 | PING, b"")),
+            ("F2 RSV2 on a Close", &[], (FIN | RSV2 | CLOSE, b"")),
+        ],
+    );
 }
 
 #[test]
@@ -150,20 +154,26 @@ fn f2_deflate_that_was_only_offered_makes_no_reserved_bit_legal() {
 #[test]
 fn f2_accepted_deflate_makes_rsv1_legal_on_first_frames_only() {
     let stage = Stage::new("", DEFLATE);
-    stage.passes("F2 compressed messages, whole and in fragments", &[
-        (FIN | RSV1 | TEXT, &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]),
-        (RSV1 | BINARY, b"a"),
-        (FIN | PING, b"between"),
-        (CONTINUATION, b"b"),
-        (FIN | CONTINUATION, b"c"),
-        (FIN | TEXT, b"not compressed"),
-    ]);
-    breaks_both_ways(&stage, &[
-        ("F2 RSV1 on a continuation", &[(RSV1 | TEXT, b"a")], (FIN | RSV1 | CONTINUATION, b"b")),
-        ("F2 RSV1 on a ping", &[], (FIN | RSV1 | PING, b"")),
-        ("F2 RSV2 beside deflate", &[], (FIN | RSV2 | TEXT, b"x")),
-        ("F2 RSV1 and RSV3", &[], (FIN | RSV1 | RSV3 | TEXT, b"x")),
-    ]);
+    stage.passes(
+        "F2 compressed messages, whole and in fragments",
+        &[
+            (FIN | RSV1 | TEXT, &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]),
+            (RSV1 | BINARY, b"a"),
+            (FIN | PING, b"between"),
+            (CONTINUATION, b"b"),
+            (FIN | CONTINUATION, b"c"),
+            (FIN | TEXT, b"not compressed"),
+        ],
+    );
+    breaks_both_ways(
+        &stage,
+        &[
+            ("F2 RSV1 on a continuation", &[(RSV1 | TEXT, b"a")], (FIN | RSV1 | CONTINUATION, b"b")),
+            ("F2 RSV1 on a ping", &[], (FIN | RSV1 | PING, b"")),
+            ("F2 RSV2 beside deflate", &[], (FIN | RSV2 | TEXT, b"x")),
+            ("F2 RSV1 and RSV3", &[], (FIN | RSV1 | RSV3 | TEXT, b"x")),
+        ],
+    );
 }
 
 #[test]
@@ -183,24 +193,34 @@ fn f3_an_unknown_opcode_is_a_fault() {
 
 #[test]
 fn f3_a_control_frame_that_is_fragmented_or_long_is_a_fault() {
-    breaks_both_ways(&Stage::new("", ""), &[
-        ("F3 fragmented ping", &[], (PING, b"x")),
-        ("F3 fragmented pong", &[], (PONG, b"x")),
-        ("F3 fragmented Close", &[], (CLOSE, b"")),
-        ("F3 ping of 126 bytes", &[], (FIN | PING, &[0; 126])),
-        ("F3 Close of 126 bytes", &[], (FIN | CLOSE, &[3; 126])),
-    ]);
+    breaks_both_ways(
+        &Stage::new("", ""),
+        &[
+            ("F3 fragmented ping", &[], (PING, b"x")),
+            ("F3 fragmented pong", &[], (PONG, b"x")),
+            ("F3 fragmented Close", &[], (CLOSE, b"")),
+            ("F3 ping of 126 bytes", &[], (FIN | PING, &[0; 126])),
+            ("F3 Close of 126 bytes", &[], (FIN | CLOSE, &[3; 126])),
+        ],
+    );
 }
 
 #[test]
 fn f4_fragments_out_of_order_are_a_fault() {
-    breaks_both_ways(&Stage::new("", ""), &[
-        ("F4 a stray continuation", &[], (FIN | CONTINUATION, b"x")),
-        ("F4 a stray fragment", &[], (CONTINUATION, b"x")),
-        ("F4 a continuation behind the last", &[(TEXT, b"a"), (FIN | CONTINUATION, b"b")], (FIN | CONTINUATION, b"c")),
-        ("F4 text inside a message", &[(TEXT, b"a")], (FIN | TEXT, b"b")),
-        ("F4 binary inside a message", &[(TEXT, b"a"), (FIN | PING, b"")], (BINARY, b"b")),
-    ]);
+    breaks_both_ways(
+        &Stage::new("", ""),
+        &[
+            ("F4 a stray continuation", &[], (FIN | CONTINUATION, b"x")),
+            ("F4 a stray fragment", &[], (CONTINUATION, b"x")),
+            (
+                "F4 a continuation behind the last",
+                &[(TEXT, b"a"), (FIN | CONTINUATION, b"b")],
+                (FIN | CONTINUATION, b"c"),
+            ),
+            ("F4 text inside a message", &[(TEXT, b"a")], (FIN | TEXT, b"b")),
+            ("F4 binary inside a message", &[(TEXT, b"a"), (FIN | PING, b"")], (BINARY, b"b")),
+        ],
+    );
 }
 
 #[test]
@@ -215,7 +235,8 @@ fn f5_a_length_not_in_its_shortest_form_is_a_fault() {
         ("F5 all bits", &[127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
     ] {
         let header = |mask: u8| [&[FIN | BINARY, mask | length[0]], &length[1..]].concat();
-        stage.client_breaks(&fault(row, masked(FIN | TEXT, b"good"), [&header(0x80)[..], &[1, 2, 3, 4]].concat()), 1002);
+        stage
+            .client_breaks(&fault(row, masked(FIN | TEXT, b"good"), [&header(0x80)[..], &[1, 2, 3, 4]].concat()), 1002);
         stage.service_breaks(&fault(row, frame(FIN | TEXT, b"good"), header(0)), 1002);
     }
 }
@@ -236,7 +257,12 @@ fn f6_a_bound_is_enforced_as_soon_as_the_header_is_read() {
         ("F6 frame", &[(FIN | TEXT, b"good")], FIN | BINARY, 1001),
         ("F6 message of two frames", &[(BINARY, &[5; 900]), (CONTINUATION, &[5; 900])], FIN | CONTINUATION, 201),
         ("F6 full message", &[(BINARY, &kilobyte), (CONTINUATION, &kilobyte)], CONTINUATION, 126),
-        ("F6 fragments", &[(TEXT, b""), (CONTINUATION, b""), (CONTINUATION, b"a"), (CONTINUATION, b"b")], CONTINUATION, 200),
+        (
+            "F6 fragments",
+            &[(TEXT, b""), (CONTINUATION, b""), (CONTINUATION, b"a"), (CONTINUATION, b"b")],
+            CONTINUATION,
+            200,
+        ),
     ];
     for (row, good, first, length) in rows {
         let join = |make: fn(u8, &[u8]) -> Vec<u8>| good.iter().flat_map(|(f, p)| make(*f, p)).collect::<Vec<u8>>();
@@ -265,12 +291,15 @@ fn f6_endless_fragments_are_refused_by_the_default_bounds() {
 fn f6_what_is_just_within_the_bounds_passes() {
     let stage = Stage::new(BOUNDS, "");
     stage.passes("F6 frame, twice", &[(FIN | BINARY, &[1; 1000]), (FIN | BINARY, &[2; 1000])]);
-    stage.passes("F6 message, twice", &[
-        (BINARY, &[1; 1000]),
-        (FIN | CONTINUATION, &[2; 1000]),
-        (BINARY, &[3; 1000]),
-        (FIN | CONTINUATION, &[4; 1000]),
-    ]);
+    stage.passes(
+        "F6 message, twice",
+        &[
+            (BINARY, &[1; 1000]),
+            (FIN | CONTINUATION, &[2; 1000]),
+            (BINARY, &[3; 1000]),
+            (FIN | CONTINUATION, &[4; 1000]),
+        ],
+    );
     let (first, next, last) = ((TEXT, &b"a"[..]), (CONTINUATION, &b"b"[..]), (FIN | CONTINUATION, &b"c"[..]));
     stage.passes("F6 fragments with pings between", &[first, next, (FIN | PING, b""), next, (FIN | PING, b""), last]);
 }
@@ -403,12 +432,20 @@ fn f9_a_client_that_is_lost_ends_the_service_at_once() {
         client.send(sent);
         client.finish();
         assert_eq!(upstream.rest(), sent, "{row}: FIN, and no Close that nobody sent");
-        upstream.finish();
-        assert_eq!(client.rest(), b"", "{row}");
     }
     let (client, mut upstream) = stage.open();
     client.reset();
     upstream.gone();
+}
+
+#[test]
+fn f9_a_service_that_ends_after_its_client_has_is_not_called_lost() {
+    let stage = Stage::new("", "");
+    let (mut client, mut upstream) = stage.open();
+    client.finish();
+    assert_eq!(upstream.rest(), b"");
+    upstream.finish();
+    assert_eq!(client.rest(), b"", "F9: the client ended first, so no Close 1014");
 }
 
 #[test]
@@ -422,13 +459,16 @@ fn f9_a_client_that_is_lost_under_tls_ends_the_service_at_once() {
 #[test]
 fn control_frames_pass_in_both_directions() {
     let stage = Stage::new("", "");
-    stage.passes("pings and pongs, asked for or not", &[
-        (FIN | PING, b""),
-        (FIN | PONG, b"unsolicited"),
-        (FIN | PING, &[7; 125]),
-        (FIN | PONG, &[7; 125]),
-        (FIN | PONG, b"8 bytes."),
-    ]);
+    stage.passes(
+        "pings and pongs, asked for or not",
+        &[
+            (FIN | PING, b""),
+            (FIN | PONG, b"unsolicited"),
+            (FIN | PING, &[7; 125]),
+            (FIN | PONG, &[7; 125]),
+            (FIN | PONG, b"8 bytes."),
+        ],
+    );
 }
 
 #[test]

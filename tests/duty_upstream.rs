@@ -8,7 +8,8 @@ mod support;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use support::{
-    Answer, BINARY, CLOSE, DEADLINE, FIN, Harness, Head, Service, TEXT, Wire, accept_for, close_body, frame, masked, offer, switching,
+    Answer, BINARY, CLOSE, DEADLINE, FIN, Harness, Head, Service, TEXT, Wire, accept_for, close_body, frame, masked,
+    offer, switching,
 };
 
 /// Offers a session with `offered` lines; the client's end, the service's and what the service was asked.
@@ -253,7 +254,9 @@ fn u8_a_refused_connection_is_a_502() {
 fn u8_a_service_that_hangs_up_without_a_whole_answer_is_a_502() {
     let service = Service::start();
     let harness = Harness::start(service.address, "");
-    for (row, sent) in [("U8 nothing", ""), ("U8 half a head", "HTTP/1.1 101 Switch"), ("U8 after 103", "HTTP/1.1 103 E\r\n\r\n")] {
+    for (row, sent) in
+        [("U8 nothing", ""), ("U8 half a head", "HTTP/1.1 101 Switch"), ("U8 after 103", "HTTP/1.1 103 E\r\n\r\n")]
+    {
         let (mut client, mut upstream, _) = asked(&harness, &service, "");
         upstream.send(sent);
         upstream.finish();
@@ -284,7 +287,9 @@ fn u8_an_answer_that_is_not_http_1_1_is_a_502() {
 fn u8_a_silent_service_is_a_504_at_the_deadline() {
     let service = Service::start();
     let harness = Harness::start(service.address, "timeouts: {handshake: 400ms, close: 1s}");
-    for (row, sent) in [("U8 silent", ""), ("U8 half a head", "HTTP/1.1 101 Sw"), ("U8 interim only", "HTTP/1.1 103 E\r\n\r\n")] {
+    for (row, sent) in
+        [("U8 silent", ""), ("U8 half a head", "HTTP/1.1 101 Sw"), ("U8 interim only", "HTTP/1.1 103 E\r\n\r\n")]
+    {
         let began = Instant::now();
         let (mut client, mut upstream, _) = asked(&harness, &service, "");
         upstream.send(sent);
@@ -331,7 +336,11 @@ fn u9_every_kind_of_refusal_passes() {
     assert_eq!(answer.head.get("Location"), Some("https://login.example.com/?next=chat"));
 
     let chunked = "HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nbroken\r\n5;x=y\r\n pipe\r\n0\r\n\r\n";
-    passes_refusal("U9 chunked", chunked, 500, "broken pipe").head.start.strip_prefix("HTTP/1.1 500 Oops").expect("reason");
+    passes_refusal("U9 chunked", chunked, 500, "broken pipe")
+        .head
+        .start
+        .strip_prefix("HTTP/1.1 500 Oops")
+        .expect("reason");
 
     let to_the_end = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\n\r\n<p>no</p>";
     passes_refusal("U9 to the end", to_the_end, 403, "<p>no</p>");
@@ -383,8 +392,9 @@ fn twins() -> (Service, Service) {
 
 #[test]
 fn u9_another_endpoint_is_tried_when_the_first_refuses_the_connection() {
-    let (service, dead) = twins();
-    let dead = dead.address; // dropped: refuses
+    let (service, other) = twins();
+    let dead = other.address;
+    drop(other); // its port refuses from now on
     let harness = Harness::start_with(&[dead, service.address], "", |_| {});
     for round in 0..6 {
         let (mut client, mut upstream, head) = asked(&harness, &service, "");

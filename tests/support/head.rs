@@ -83,7 +83,8 @@ impl Answer {
         let mut body = Vec::new();
         loop {
             let line = String::from_utf8(wire.take_through(b"\r\n")).expect("a chunk size");
-            let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+            let size =
+                usize::from_str_radix(line.trim_end().split(';').next().unwrap_or_default(), 16).expect("a chunk size");
             body.extend(wire.take(size));
             assert_eq!(wire.take(2), b"\r\n", "the end of a chunk (no trailers here)");
             if size == 0 {

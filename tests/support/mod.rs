@@ -12,7 +12,9 @@ mod head;
 mod service;
 mod wire;
 
-pub use frame::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, RSV1, RSV2, RSV3, TEXT, close, close_body, frame, masked};
+pub use frame::{
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, RSV1, RSV2, RSV3, TEXT, close, close_body, frame, masked,
+};
 pub use harness::{HOST, Harness, KEY, lines, offer, request};
 pub use head::{Answer, Head};
 pub use service::{Service, accept_for, switching};

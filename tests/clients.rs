@@ -56,22 +56,28 @@ impl Language {
         let scripts = root().join("tests/clients");
         let mut command = match self {
             Python => {
-                let folder = PY.get_or_init(|| once("py", PYTHON, |folder| {
-                    let missing = "these tests need python3 with venv: install both, and check that PyPI is reachable";
-                    step(Command::new("python3").args(["-m", "venv"]).arg(folder), missing);
-                    step(Command::new(folder.join("bin/pip")).args(["install", "--quiet", PYTHON]), missing);
-                }));
+                let folder = PY.get_or_init(|| {
+                    once("py", PYTHON, |folder| {
+                        let missing =
+                            "these tests need python3 with venv: install both, and check that PyPI is reachable";
+                        step(Command::new("python3").args(["-m", "venv"]).arg(folder), missing);
+                        step(Command::new(folder.join("bin/pip")).args(["install", "--quiet", PYTHON]), missing);
+                    })
+                });
                 let mut command = TokioCommand::new(folder.join("bin/python"));
                 command.arg(scripts.join(format!("{name}.py")));
                 command
             }
             JavaScript => {
-                let folder = JS.get_or_init(|| once("js", JAVASCRIPT, |folder| {
-                    let missing = "these tests need node and npm: install both, and check that the npm registry is reachable";
-                    step(Command::new("node").arg("--version"), missing);
-                    let npm = ["install", "--silent", "--no-audit", "--no-fund", JAVASCRIPT, "--prefix"];
-                    step(Command::new("npm").args(npm).arg(folder), missing);
-                }));
+                let folder = JS.get_or_init(|| {
+                    once("js", JAVASCRIPT, |folder| {
+                        let missing =
+                            "these tests need node and npm: install both, and check that the npm registry is reachable";
+                        step(Command::new("node").arg("--version"), missing);
+                        let npm = ["install", "--silent", "--no-audit", "--no-fund", JAVASCRIPT, "--prefix"];
+                        step(Command::new("npm").args(npm).arg(folder), missing);
+                    })
+                });
                 let mut command = TokioCommand::new("node");
                 command.arg(scripts.join(format!("{name}.js"))).env("NODE_PATH", folder.join("node_modules"));
                 command

@@ -9,7 +9,9 @@ use living::certificate::{self, Made};
 use living::client::{Client, open, open_tls, refused, tls, try_open, upgrade};
 use living::folder::{Folder, route, simple};
 use living::{Sheave, until};
-use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
@@ -44,7 +46,8 @@ async fn a_change_is_live_in_under_a_second() {
         assert!(took < Duration::from_secs(1), "change {number} took {took:?}");
     }
     folder.remove("new.yaml");
-    until("the host is gone", || async { (refused_now(&sheave, "new-4.test/").await == Some(404)).then_some(()) }).await;
+    until("the host is gone", || async { (refused_now(&sheave, "new-4.test/").await == Some(404)).then_some(()) })
+        .await;
 }
 
 /// The status of a refusal, `None` while the host still answers.

@@ -4,9 +4,13 @@ use super::within;
 use futures_util::{SinkExt, StreamExt};
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
+
+/// How many orders a session may have waiting.
+const ORDERS: usize = 2048;
 
 /// How a service treats its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub struct Service {
     /// Where it listens.
     pub port: u16,
     seen: watch::Sender<Vec<Seen>>,
-    sessions: Arc<Mutex<Vec<mpsc::UnboundedSender<Order>>>>,
+    sessions: Arc<Mutex<Vec<mpsc::Sender<Order>>>>,
     sent: watch::Receiver<u64>,
     listening: tokio::task::JoinHandle<()>,
 }
@@ -70,7 +74,7 @@ impl Service {
                 let (log, register, count) = (log.clone(), Arc::clone(&register), count.clone());
                 tokio::spawn(async move {
                     let Ok(socket) = accept_async(stream).await else { return };
-                    let (orders, inbox) = mpsc::unbounded_channel();
+                    let (orders, inbox) = mpsc::channel(ORDERS);
                     let id = {
                         let mut register = register.lock().expect("no test panics with it");
                         register.push(orders);
@@ -90,7 +94,8 @@ impl Service {
 
     fn order(&self, session: usize, order: Order) {
         let sessions = self.sessions.lock().expect("no test panics with it");
-        let _ = sessions[session].send(order); // an ended session takes no orders
+        let full = matches!(sessions[session].try_send(order), Err(TrySendError::Full(_)));
+        assert!(!full, "more than {ORDERS} orders wait"); // an ended session takes none
     }
 
     /// Queues a message to a session.
@@ -101,7 +106,7 @@ impl Service {
     /// Drops every session's connection without a Close.
     pub fn cut(&self) {
         for session in self.sessions.lock().expect("no test panics with it").iter() {
-            let _ = session.send(Order::Cut);
+            let _ = session.try_send(Order::Cut); // an ended session is cut already
         }
     }
 
@@ -149,7 +154,7 @@ impl Service {
 struct Session {
     id: usize,
     socket: WebSocketStream<TcpStream>,
-    inbox: mpsc::UnboundedReceiver<Order>,
+    inbox: mpsc::Receiver<Order>,
     log: watch::Sender<Vec<Seen>>,
     count: watch::Sender<u64>,
 }

@@ -6,7 +6,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -126,6 +126,21 @@ impl Client {
         })
         .await;
         ended
+    }
+
+    /// Reads a Close from the wire: tungstenite takes 1014 (IANA close code registry) for a fault and reports 1002.
+    pub async fn close_frame(&mut self) -> (u16, String) {
+        let stream = self.0.get_mut();
+        within("a Close", async {
+            let mut head = [0; 4];
+            stream.read_exact(&mut head).await.expect("a Close comes before the end");
+            assert_eq!(head[0], 0x88, "not a Close: {head:?}");
+            let mut reason = vec![0; usize::from(head[1]) - 2];
+            stream.read_exact(&mut reason).await.expect("the Close is whole");
+            let reason = String::from_utf8(reason).expect("a reason is UTF-8");
+            (u16::from_be_bytes([head[2], head[3]]), reason)
+        })
+        .await
     }
 
     /// Closes with a code and waits for the end.

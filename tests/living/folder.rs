@@ -1,6 +1,6 @@
 //! A folder of objects as a user writes them, and short ways to write the usual ones.
 //!
-//! A file is replaced by renaming, as editors and mounted ConfigMaps do.
+//! A file is replaced by renaming, as editors and mounted `ConfigMap`s do.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -62,7 +62,7 @@ pub fn service(name: &str) -> String {
     format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 80}}]}}\n")
 }
 
-/// An EndpointSlice of one address of the loopback; `conditions` are those of flow YAML, such as `ready: true`.
+/// An `EndpointSlice` of one address of the loopback; `conditions` are those of flow YAML, such as `ready: true`.
 pub fn slice(service: &str, name: &str, port: u16, conditions: &str) -> String {
     format!(
         "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, labels: \

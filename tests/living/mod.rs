@@ -24,10 +24,8 @@ pub const CEILING: Duration = Duration::from_secs(10);
 
 /// Awaits `future`, and panics with `what` when it takes longer than [`CEILING`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(CEILING, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {CEILING:?}"),
-    }
+    let value = tokio::time::timeout(CEILING, future).await;
+    value.unwrap_or_else(|_| panic!("{what}: not within {CEILING:?}"))
 }
 
 /// Asks `condition` again and again until it answers `Some`.
@@ -89,12 +87,15 @@ impl Sheave {
 
     /// Waits until the sum of those samples is `value`.
     pub async fn metric_becomes(&self, family: &str, labels: &[(&str, &str)], value: f64) {
-        let what = format!("{family}{labels:?} is {value}");
-        until(&what, || async {
-            let now = self.metric(family, labels).await;
-            now.is_some_and(|now| (now - value).abs() < f64::EPSILON).then_some(())
-        })
-        .await;
+        let mut now = None;
+        let wait = async {
+            while now.is_none_or(|now: f64| (now - value).abs() >= f64::EPSILON) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                now = self.metric(family, labels).await;
+            }
+        };
+        let became = tokio::time::timeout(CEILING, wait).await.is_ok();
+        assert!(became, "{family}{labels:?} is {now:?} after {CEILING:?}, not {value}");
     }
 }
 

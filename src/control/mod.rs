@@ -3,9 +3,11 @@
 pub mod document;
 pub mod folder;
 mod location;
+mod problem;
 mod publish;
 pub mod rebuild;
 mod schema;
+mod secret;
 pub mod single;
 
 pub use location::Position;

@@ -69,7 +69,8 @@ mod tests {
     use crate::proxy::handshake::tests_support::offer;
     use crate::proxy::head::HeadLimits;
 
-    const OFFER: &str = "Sec-WebSocket-Protocol: mqtt, Chat\r\nSec-WebSocket-Extensions: permessage-deflate, x-other\r\n";
+    const OFFER: &str =
+        "Sec-WebSocket-Protocol: mqtt, Chat\r\nSec-WebSocket-Extensions: permessage-deflate, x-other\r\n";
     const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: WebSocket\r\n";
     const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
@@ -99,9 +100,19 @@ mod tests {
             ("U1", "1.1", vec!["Connection: upgrade\r\nUpgrade: h2c\r\n", ACCEPT], AcceptanceFault::Upgrade),
             ("U2", "1.1", vec![UPGRADE], AcceptanceFault::Accept),
             ("U2", "1.1", vec![UPGRADE, ACCEPT, ACCEPT], AcceptanceFault::Accept),
-            ("U2", "1.1", vec![UPGRADE, "Sec-WebSocket-Accept: c3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"], AcceptanceFault::Accept),
+            (
+                "U2",
+                "1.1",
+                vec![UPGRADE, "Sec-WebSocket-Accept: c3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"],
+                AcceptanceFault::Accept,
+            ),
             ("U3", "1.1", vec![UPGRADE, ACCEPT, "Sec-WebSocket-Protocol: chat\r\n"], AcceptanceFault::Subprotocol),
-            ("U3", "1.1", vec![UPGRADE, ACCEPT, "Sec-WebSocket-Protocol: mqtt, Chat\r\n"], AcceptanceFault::Subprotocol),
+            (
+                "U3",
+                "1.1",
+                vec![UPGRADE, ACCEPT, "Sec-WebSocket-Protocol: mqtt, Chat\r\n"],
+                AcceptanceFault::Subprotocol,
+            ),
             ("U3", "1.1", vec![UPGRADE, ACCEPT, "Sec-WebSocket-Extensions: y\r\n"], AcceptanceFault::Extension),
             ("U3", "1.1", vec![UPGRADE, ACCEPT, "Sec-WebSocket-Extensions: x-other;\r\n"], AcceptanceFault::Extension),
         ] {

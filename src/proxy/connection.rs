@@ -16,7 +16,7 @@ use super::tls;
 use super::transport::Transport;
 use super::upstream::ConnectError;
 use crate::routing::{Address, Backend, Found, NoRoute, Plaintext, Rule, Scheme};
-use crate::telemetry::{Direction, HandshakePhase, HandshakeReason, access};
+use crate::telemetry::{Direction, HandshakePhase, HandshakeReason, access, redact_query, redact_subprotocols};
 use http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,7 @@ struct Opened {
 /// Dropping it cuts the connection; the register and the balancer are told.
 pub async fn serve(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: Arc<Proxy>) {
     let accepted = Instant::now();
+    let _connected = proxy.sessions.connected();
     let Some(opened) = Box::pin(open(stream, peer, scheme, &proxy, accepted)).await else { return };
     let Opened { session, ends, lease, story } = opened;
 
@@ -108,7 +109,13 @@ async fn open(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: &Arc<Proxy>,
             let _ = pass::pass_on(*answered, downstream, deadline.max(Instant::now() + PASS_ON)).await;
             return None;
         }
-        Err(error) => return story.refuse(downstream, error.reason(), &error.refusal()).await,
+        Err(error) => {
+            // The record names endpoint and cause; the client, a stranger, is told neither.
+            let refusal = error.refusal();
+            story.record(error.reason(), refusal.status.as_u16(), &error.to_string());
+            answer::refuse(downstream, &refusal).await;
+            return None;
+        }
     };
 
     let answer = answer::switching_protocols(&offer, &upstream.head);
@@ -182,23 +189,19 @@ impl Story<'_> {
     fn tell(&self) -> access::Handshake {
         let offer = self.offer;
         let text = |text: Option<&str>| Box::from(text.unwrap_or_default());
-        let upstream = self.session.and_then(|session| session.upstream());
-        let (backend, endpoint) =
-            upstream.map(|(backend, endpoint)| (backend.id.to_string(), endpoint.to_string())).unwrap_or_default();
         let origin = offer.and_then(|o| o.head.fields.all("origin").next()).and_then(|v| std::str::from_utf8(v).ok());
         access::Handshake {
             id: self.session.map_or(0, |session| session.id),
             peer: self.peer.address,
             scheme: self.scheme.as_str(),
             host: text(offer.map(|o| &*o.host)),
-            path: offer.map(|o| access::redact_query(o.path(), o.query())).unwrap_or_default(),
+            path: offer.map(|o| redact_query(o.head.target()).into()).unwrap_or_default(),
             origin: text(origin),
-            subprotocols: access::redact_subprotocols(offer.iter().flat_map(|o| o.subprotocols.iter().map(|p| &**p))),
+            subprotocols: redact_subprotocols(offer.iter().flat_map(|o| o.subprotocols.iter().map(|p| &**p))).into(),
             request_id: text(offer.map(|o| &*o.request_id)),
-            rule: self.rule.as_ref().map(|(rule, _)| rule.id.to_string().into()).unwrap_or_default(),
-            class: self.rule.as_ref().map(|(_, class)| Arc::clone(class)).unwrap_or_default(),
-            backend: backend.into(),
-            endpoint: endpoint.into(),
+            rule: self.rule.as_ref().map(|(rule, _)| Arc::clone(rule)),
+            class: self.rule.as_ref().map(|(_, class)| Arc::clone(class)),
+            upstream: self.session.and_then(|session| session.upstream()),
             took: self.accepted.elapsed(),
         }
     }

@@ -71,10 +71,8 @@ mod tests {
     use crate::proxy::handshake::tests_support::offer;
 
     fn sent(lines: &str, client: &str) -> String {
-        let peer = Peer {
-            address: client.parse().expect("an address"),
-            local: "127.0.0.1:8080".parse().expect("an address"),
-        };
+        let peer =
+            Peer { address: client.parse().expect("an address"), local: "127.0.0.1:8080".parse().expect("an address") };
         String::from_utf8(request_head(&offer(lines), &peer)).expect("text")
     }
 

@@ -9,18 +9,18 @@ use super::fields::{Fields, MAX_NOMINATED, Only, folds_to, folds_to_start};
 use super::head::{HeadError, HeadLimits, ReadError, RequestHead, read_head};
 use super::negotiation::{extensions, is_deflate, subprotocols};
 use super::target::{PathFault, check_path, host_of, split_target};
-use crate::telemetry::HandshakeReason;
 use crate::routing::{Request, Scheme};
+use crate::telemetry::HandshakeReason;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use std::fmt;
 use std::io;
 use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
 
-/// A checked but unanswered handshake.
-#[derive(Debug)]
+/// A checked but unanswered handshake. `Debug` leaves out what may hold a credential: query, key, subprotocols.
 pub struct Offer {
     /// The request as it came.
     pub head: RequestHead,
@@ -120,6 +120,14 @@ impl Offer {
     }
 }
 
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut offer = f.debug_struct("Offer");
+        offer.field("host", &self.host).field("path", &self.path()).field("request_id", &self.request_id);
+        offer.finish_non_exhaustive()
+    }
+}
+
 /// Why there is no offer.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
@@ -184,9 +192,13 @@ impl HandshakeError {
     pub fn status(&self) -> Option<StatusCode> {
         Some(match self {
             Self::Closed | Self::Io(_) | Self::Silent => return None,
+            Self::Head(HeadError::TargetTooLong) => StatusCode::URI_TOO_LONG,
+            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Body
             | Self::Connection
             | Self::Extensions
+            | Self::Head(_)
             | Self::Host
             | Self::Key
             | Self::Path(_)
@@ -194,10 +206,6 @@ impl HandshakeError {
             | Self::Target
             | Self::Truncated
             | Self::Versions => StatusCode::BAD_REQUEST,
-            Self::Head(HeadError::TargetTooLong) => StatusCode::URI_TOO_LONG,
-            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Head(HeadError::Version) => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::Head(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,

@@ -89,7 +89,6 @@ impl Scan {
                         if self.lines > limits.max_fields + 1 {
                             return Err(HeadError::TooManyFields);
                         }
-                        continue;
                     }
                     Some(_) => return Err(HeadError::LineEnd),
                 },
@@ -339,7 +338,8 @@ mod tests {
             let head = response(text).expect(text);
             assert_eq!((head.status, &head.reason[..]), (status, reason.as_bytes()), "{text:?}");
         }
-        for text in ["HTTP/1.1 1010 x\r\n\r\n", "HTTP/1.1  101\r\n\r\n", "ICY 200 OK\r\n\r\n", "HTTP/1.1 99 x\r\n\r\n"] {
+        for text in ["HTTP/1.1 1010 x\r\n\r\n", "HTTP/1.1  101\r\n\r\n", "ICY 200 OK\r\n\r\n", "HTTP/1.1 99 x\r\n\r\n"]
+        {
             assert_eq!(response(text).err(), Some(HeadError::StartLine), "{text:?}");
         }
     }

@@ -133,9 +133,7 @@ mod tests {
 
     #[test]
     fn reads_the_extension_grammar() {
-        let names = |values: &[&str]| {
-            extensions(&fields("Sec-WebSocket-Extensions", values)).map(|n| n.join(" "))
-        };
+        let names = |values: &[&str]| extensions(&fields("Sec-WebSocket-Extensions", values)).map(|n| n.join(" "));
         for (good, expected) in [
             (&[][..], ""),
             (&["permessage-deflate"], "permessage-deflate"),

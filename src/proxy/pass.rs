@@ -50,10 +50,12 @@ impl Body {
         if matches!(head.status, 204 | 304) {
             return Some(Self::Length(0));
         }
-        match (fields.only("transfer-encoding"), length(fields)?) {
-            (Only::Absent, Some(length)) => Some(Self::Length(length)),
-            (Only::Absent, None) => Some(Self::UntilClose),
-            (Only::One(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Some(Self::Chunked(Chunks::default())),
+        match (fields.only("transfer-encoding"), &lengths(fields)?[..]) {
+            (Only::Absent, [length]) => Some(Self::Length(*length)),
+            (Only::Absent, []) => Some(Self::UntilClose),
+            (Only::One(coding), []) if coding.eq_ignore_ascii_case(b"chunked") => {
+                Some(Self::Chunked(Chunks::default()))
+            }
             _ => None,
         }
     }
@@ -80,18 +82,15 @@ impl Body {
     }
 }
 
-/// The body length the head announces; the outer `None` is an invalid or contradictory one.
-fn length(fields: &Fields) -> Option<Option<u64>> {
-    let mut length = None;
-    for element in fields.elements("content-length") {
-        let text = std::str::from_utf8(element).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
-        let one = text.parse().ok()?;
-        if length.is_some_and(|other| other != one) {
-            return None;
-        }
-        length = Some(one);
-    }
-    Some(length)
+/// The body lengths the head announces, repeated ones once; `None` if one is no number.
+fn lengths(fields: &Fields) -> Option<Vec<u64>> {
+    let number = |element: &[u8]| {
+        let digits = std::str::from_utf8(element).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
+        digits.parse().ok()
+    };
+    let mut lengths = fields.elements("content-length").map(number).collect::<Option<Vec<u64>>>()?;
+    lengths.dedup();
+    Some(lengths)
 }
 
 /// Relays `answer` to `downstream` before `deadline`, then closes both sides. Returns the bytes of the body as
@@ -129,7 +128,11 @@ where
     while !body.is_done() {
         let length = answer.transport.read(&mut scratch).await?;
         if length == 0 {
-            return if matches!(body, Body::UntilClose) { Ok(passed) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if matches!(body, Body::UntilClose) {
+                Ok(passed)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
         let taken = body.take(&scratch[..length])?;
         downstream.write_all(&scratch[..taken]).await?;
@@ -153,13 +156,17 @@ fn answer_head(head: &ResponseHead, body: &Body) -> Vec<u8> {
     match body {
         Body::Chunked(_) => push_line(&mut out, "Transfer-Encoding", b"chunked"),
         // RFC 9110 §8.6: 204 has no length, and that of a 304 is of another answer.
-        Body::Length(_) if matches!(head.status, 204 | 304) => {}
-        Body::Length(length) => push_line(&mut out, "Content-Length", length.to_string().as_bytes()),
-        Body::UntilClose => {}
+        Body::Length(length) if !matches!(head.status, 204 | 304) => {
+            push_line(&mut out, "Content-Length", length.to_string().as_bytes());
+        }
+        Body::Length(_) | Body::UntilClose => {}
     }
     // RFC 9110 §15.5.22: a 426 is nothing without its Upgrade.
-    let close: &[u8] = if head.status == 426 { b"Upgrade: websocket\r\nConnection: close, Upgrade\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
-    out.extend_from_slice(close);
+    if head.status == 426 {
+        out.extend_from_slice(b"Upgrade: websocket\r\nConnection: close, Upgrade\r\n\r\n");
+    } else {
+        out.extend_from_slice(b"Connection: close\r\n\r\n");
+    }
     out
 }
 

@@ -105,7 +105,7 @@ pub struct Sessions {
     live: Mutex<HashMap<u64, Arc<Session>>>,
     next: AtomicU64,
     count: AtomicUsize,
-    empty: watch::Sender<bool>,
+    connections: watch::Sender<usize>,
     draining: Mutex<Option<Instant>>,
 }
 
@@ -115,7 +115,7 @@ impl Default for Sessions {
             live: Mutex::default(),
             next: AtomicU64::new(1),
             count: AtomicUsize::new(0),
-            empty: watch::Sender::new(true),
+            connections: watch::Sender::new(0),
             draining: Mutex::default(),
         }
     }
@@ -152,9 +152,6 @@ impl Drop for Registered {
         let left = live.len();
         drop(live);
         self.sessions.count.store(left, Ordering::Relaxed);
-        if left == 0 {
-            self.sessions.empty.send_replace(true);
-        }
     }
 }
 
@@ -179,7 +176,6 @@ impl Sessions {
         live.insert(session.id, Arc::clone(&session));
         self.count.store(live.len(), Ordering::Relaxed);
         drop(live);
-        self.empty.send_replace(false);
         if let Some(since) = *lock(&self.draining) {
             session.end(Ending { cause: Cause::Drain, at: since, cut: since + session.drain().timeout });
         }
@@ -245,14 +241,28 @@ impl Sessions {
         self.for_each(|session| session.end(Ending { cause: Cause::Drain, at: now, cut: now }));
     }
 
-    /// Waits until there are none.
+    /// Counts a connection from its first byte on, session or not yet.
+    pub(crate) fn connected(self: &Arc<Self>) -> Connected {
+        self.connections.send_modify(|open| *open += 1);
+        Connected(Arc::clone(self))
+    }
+
+    /// Waits until no connection is open, those still in their handshake included.
     ///
     /// # Cancel safety
     /// May be dropped and called again.
     pub async fn emptied(&self) {
-        let mut empty = self.empty.subscribe();
         // The sender lives in self, so waiting cannot fail while we are borrowed.
-        let _ = empty.wait_for(|_| lock(&self.live).is_empty()).await;
+        let _ = self.connections.subscribe().wait_for(|open| *open == 0).await;
+    }
+}
+
+/// Counts one open connection until dropped.
+pub(crate) struct Connected(Arc<Sessions>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.send_modify(|open| *open -= 1);
     }
 }
 

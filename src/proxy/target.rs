@@ -95,7 +95,11 @@ pub(super) fn host_of(authority: &str) -> Option<Box<str>> {
         let (host, port) = authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
         let host = host.strip_suffix('.').unwrap_or(host);
         let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        if host.is_empty() || host.len() > 253 || host.starts_with('.') || host.contains("..") || !host.bytes().all(valid)
+        if host.is_empty()
+            || host.len() > 253
+            || host.starts_with('.')
+            || host.contains("..")
+            || !host.bytes().all(valid)
         {
             return None;
         }

@@ -14,7 +14,7 @@ use super::pass::Answered;
 use super::peer::Peer;
 use super::transport::Transport;
 use super::upstream_tls::UpstreamTlsConfigs;
-use crate::routing::{Address, Backend, BackendTarget, Rule};
+use crate::routing::{Address, Backend, BackendId, BackendTarget, Rule};
 use crate::telemetry::HandshakeReason;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -98,7 +98,7 @@ pub enum ConnectError {
     NoBackend,
     /// The chosen backend has no ready endpoint.
     #[error("{0} has no ready endpoint")]
-    NoneReady(crate::routing::BackendId),
+    NoneReady(BackendId),
     /// Connected, but no whole answer in time.
     #[error("the upstream did not answer in time")]
     Silent,
@@ -109,9 +109,8 @@ impl ConnectError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Answered(answer) => StatusCode::from_u16(answer.head.status).unwrap_or(StatusCode::BAD_GATEWAY),
-            Self::Acceptance(_) | Self::Broken(_) | Self::Head(_) => StatusCode::BAD_GATEWAY,
             Self::Dial { error: DialError::Timeout, .. } | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
-            Self::Dial { .. } => StatusCode::BAD_GATEWAY,
+            Self::Acceptance(_) | Self::Broken(_) | Self::Dial { .. } | Self::Head(_) => StatusCode::BAD_GATEWAY,
             Self::InvalidBackend(_) | Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoneReady(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -206,7 +205,14 @@ impl Dialer {
         let leftover = if buffer.is_empty() { Bytes::new() } else { buffer.freeze() };
         let Chosen { backend, endpoint, lease } = chosen;
         if head.status != 101 {
-            return Err(ConnectError::Answered(Box::new(Answered { head, transport, leftover, backend, endpoint, lease })));
+            return Err(ConnectError::Answered(Box::new(Answered {
+                head,
+                transport,
+                leftover,
+                backend,
+                endpoint,
+                lease,
+            })));
         }
         let agreed = check(&head, offer)?;
         Ok(Upstream {

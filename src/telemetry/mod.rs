@@ -4,14 +4,17 @@
 //! closed sets in [`labels`]; nothing a client sends ever becomes one. What is counted for each message is counted in
 //! memory that belongs to its session ([`counters`]), so that the data path shares nothing between cores.
 
+pub mod access;
 pub mod counters;
 mod exposition;
 pub mod labels;
+pub mod log;
 pub mod metrics;
 mod process;
+mod redact;
 pub mod rules;
 
-pub mod access;
+pub use redact::{redact_query, redact_subprotocols};
 
 pub use counters::SessionCounters;
 pub use labels::{

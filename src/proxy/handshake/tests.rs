@@ -46,6 +46,13 @@ async fn reads_an_offer() {
 }
 
 #[tokio::test]
+async fn debug_shows_no_credential() {
+    let offer = offer("", "Sec-WebSocket-Protocol: token-secret").await.expect("a good handshake");
+    let shown = format!("{offer:?}");
+    assert!(!shown.contains("secret") && !shown.contains("x=1") && !shown.contains(KEY), "{shown}");
+}
+
+#[tokio::test]
 async fn accepts_every_spelling_of_an_upgrade() {
     for (without, with) in [
         ("Connection", "connection: close|CONNECTION: uPGRADE"),
@@ -131,7 +138,12 @@ async fn refuses_request_lines_with_the_status_of_their_row() {
         ("C18", "GET http://chat.example.com:8080#x HTTP/1.1", 400),
     ] {
         let error = read(&format!("{line}\r\n{}\r\n", lines("", ""))).await.expect_err(line);
-        assert_eq!(error.status().map(|s| s.as_u16()), Some(status), "{row}: {:?}: {error}", &line[..line.len().min(80)]);
+        assert_eq!(
+            error.status().map(|s| s.as_u16()),
+            Some(status),
+            "{row}: {:?}: {error}",
+            &line[..line.len().min(80)]
+        );
     }
 }
 

@@ -12,11 +12,22 @@ const MAX_TRAILERS: usize = 16 << 10;
 enum State {
     Data(u64),
     /// The CRLF after the data of a chunk.
-    DataEnd { seen_cr: bool },
+    DataEnd {
+        seen_cr: bool,
+    },
     Done,
     /// A size line so far: its value, whether the digits are over, its length.
-    Size { value: u64, over: bool, length: usize, seen_cr: bool },
-    Trailer { length: usize, total: usize, seen_cr: bool },
+    Size {
+        value: u64,
+        over: bool,
+        length: usize,
+        seen_cr: bool,
+    },
+    Trailer {
+        length: usize,
+        total: usize,
+        seen_cr: bool,
+    },
 }
 
 const SIZE: State = State::Size { value: 0, over: false, length: 0, seen_cr: false };
@@ -49,7 +60,8 @@ impl Chunks {
                 self.0 = if here == left { State::DataEnd { seen_cr: false } } else { State::Data(left - here) };
                 continue;
             }
-            self.0 = step(self.0, bytes[at]).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "broken chunk"))?;
+            self.0 =
+                step(self.0, bytes[at]).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "broken chunk"))?;
             at += 1;
         }
         Ok(at)
@@ -66,7 +78,9 @@ fn step(state: State, byte: u8) -> Option<State> {
         }
         (State::Size { value: 0, seen_cr: true, .. }, b'\n') => State::Trailer { length: 0, total: 0, seen_cr: false },
         (State::Size { value, seen_cr: true, .. }, b'\n') => State::Data(value),
-        (State::Size { value, over: false, length: length @ 0..16, seen_cr: false }, digit) if digit.is_ascii_hexdigit() => {
+        (State::Size { value, over: false, length: length @ 0..16, seen_cr: false }, digit)
+            if digit.is_ascii_hexdigit() =>
+        {
             let digit = u64::from(char::from(digit).to_digit(16)?);
             State::Size { value: value << 4 | digit, over: false, length: length + 1, seen_cr: false }
         }

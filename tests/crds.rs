@@ -1,5 +1,7 @@
 //! The CRDs under `crds/` are what the types say, and every CEL rule refuses what it should and nothing else.
 
+#![allow(clippy::needless_pass_by_value)] // `json!` makes values
+
 use kube_cel::Validator;
 use serde_json::{Value, json};
 use sheave::api;
@@ -80,6 +82,31 @@ fn every_rule_of_the_route_refuses_what_it_should_and_nothing_else() {
             route(json!({"timeouts": {"handshake": "2s", "backendConnect": "2s"}})),
         ),
         (
+            "backendConnect must not exceed",
+            route(json!({"timeouts": {"backendConnect": "11s"}})),
+            route(json!({"timeouts": {"backendConnect": "10s"}})),
+        ),
+        (
+            "handshake must be above 0s",
+            route(json!({"timeouts": {"handshake": "0s"}})),
+            route(json!({"timeouts": {"handshake": "1ms", "idle": "0s", "maxConnectionDuration": "0s"}})),
+        ),
+        (
+            "backendConnect must be above 0s",
+            route(json!({"timeouts": {"backendConnect": "0h0m"}})),
+            route(json!({"timeouts": {"backendConnect": "1ms"}})),
+        ),
+        (
+            "close must be above 0s",
+            route(json!({"timeouts": {"close": "0s"}})),
+            route(json!({"timeouts": {"close": "1s"}})),
+        ),
+        (
+            "timeout must be above 0s",
+            route(json!({"drain": {"timeout": "0s"}})),
+            route(json!({"drain": {"timeout": "1s", "spread": "0s"}})),
+        ),
+        (
             "interval must be at least 1s",
             route(json!({"keepalive": {"mode": "Both", "interval": "999ms"}})),
             route(json!({"keepalive": {"mode": "Disabled", "interval": "999ms"}})),
@@ -88,6 +115,16 @@ fn every_rule_of_the_route_refuses_what_it_should_and_nothing_else() {
             "timeout must not exceed interval",
             route(json!({"keepalive": {"mode": "Client", "interval": "5s", "timeout": "6s"}})),
             route(json!({"keepalive": {"mode": "Client", "interval": "5s", "timeout": "5s"}})),
+        ),
+        (
+            "timeout must not exceed interval",
+            route(json!({"keepalive": {"mode": "Client", "timeout": "31s"}})),
+            route(json!({"keepalive": {"mode": "Client", "timeout": "30s"}})),
+        ),
+        (
+            "timeout must be above 0s",
+            route(json!({"keepalive": {"mode": "Client", "timeout": "0s"}})),
+            route(json!({"keepalive": {"mode": "Disabled", "timeout": "0s"}})),
         ),
         (
             "closeCode must be",

@@ -18,11 +18,7 @@ use serde::{Deserialize, Serialize};
     shortname = "wsc",
     category = "websocket",
     printcolumn(name = "Controller", type_ = "string", json_path = ".spec.controllerName"),
-    printcolumn(
-        name = "Accepted",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
-    ),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

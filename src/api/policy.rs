@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 /// Deadlines. Durations are written as `10s`, `1h30m`, `500ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.backendConnect) || !has(self.handshake) || duration(self.handshake) == duration('0s') || duration(self.backendConnect) <= duration(self.handshake)").message("backendConnect must not exceed handshake: shorten backendConnect or lengthen handshake"))]
+#[x_kube(validation = Rule::new("!has(self.handshake) || duration(self.handshake) > duration('0s')").message("handshake must be above 0s").field_path(".handshake"))]
+#[x_kube(validation = Rule::new("!has(self.backendConnect) || duration(self.backendConnect) > duration('0s')").message("backendConnect must be above 0s").field_path(".backendConnect"))]
+#[x_kube(validation = Rule::new("!has(self.close) || duration(self.close) > duration('0s')").message("close must be above 0s").field_path(".close"))]
+#[x_kube(validation = Rule::new("!has(self.backendConnect) || duration(self.backendConnect) <= duration(has(self.handshake) ? self.handshake : '10s')").message("backendConnect must not exceed handshake (10s unless set): shorten backendConnect or lengthen handshake").field_path(".backendConnect"))]
 pub struct Timeouts {
     /// From the accepted connection to the answer of the handshake, everything included. Default 10s; must be
     /// above 0s. The client gets 408 or 504 when it passes.
@@ -55,8 +58,9 @@ pub enum KeepaliveMode {
 /// vanished. Their pongs are not passed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.mode == 'Disabled' || !has(self.interval) || duration(self.interval) >= duration('1s')").message("interval must be at least 1s"))]
-#[x_kube(validation = Rule::new("!has(self.timeout) || !has(self.interval) || duration(self.timeout) <= duration(self.interval)").message("timeout must not exceed interval: a pong would be awaited past the next ping"))]
+#[x_kube(validation = Rule::new("self.mode == 'Disabled' || !has(self.interval) || duration(self.interval) >= duration('1s')").message("interval must be at least 1s; to send no pings, set mode to Disabled").field_path(".interval"))]
+#[x_kube(validation = Rule::new("self.mode == 'Disabled' || !has(self.timeout) || duration(self.timeout) > duration('0s')").message("timeout must be above 0s; to send no pings, set mode to Disabled").field_path(".timeout"))]
+#[x_kube(validation = Rule::new("self.mode == 'Disabled' || !has(self.timeout) || duration(self.timeout) <= duration(has(self.interval) ? self.interval : '30s')").message("timeout must not exceed interval (30s unless set): a pong would be awaited past the next ping").field_path(".timeout"))]
 pub struct Keepalive {
     /// Who is pinged: Disabled, Client, Backend or Both.
     pub mode: KeepaliveMode,
@@ -64,7 +68,7 @@ pub struct Keepalive {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
     /// How long a pong may take. A peer that sends nothing at all meanwhile is taken for dead and the session ends.
-    /// Default 10s, at most the interval.
+    /// Default 10s, or the interval where that is shorter; above 0s and at most the interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
 }
@@ -101,7 +105,8 @@ pub enum OnEndpointTerminating {
 /// How sessions are ended when they must be: Sheave stops, or a change takes away their rule or endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.closeCode) || self.closeCode in [1001, 1012, 1013] || (self.closeCode >= 4000 && self.closeCode <= 4999)").message("closeCode must be 1001, 1012, 1013 or 4000 to 4999: clients give up on others"))]
+#[x_kube(validation = Rule::new("!has(self.closeCode) || self.closeCode in [1001, 1012, 1013] || (self.closeCode >= 4000 && self.closeCode <= 4999)").message("closeCode must be 1001, 1012, 1013 or 4000 to 4999: clients give up on others").field_path(".closeCode"))]
+#[x_kube(validation = Rule::new("!has(self.timeout) || duration(self.timeout) > duration('0s')").message("timeout must be above 0s").field_path(".timeout"))]
 pub struct Drain {
     /// From the start of a drain to the cut of what is left. Default 60s; must be above 0s.
     #[serde(default, skip_serializing_if = "Option::is_none")]

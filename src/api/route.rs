@@ -3,7 +3,7 @@
 use super::{Drain, Keepalive, LoadBalancer, Messages, Status, Timeouts};
 use kube::CustomResource;
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 /// Leads WebSocket connections of some hosts to Services.
@@ -21,11 +21,7 @@ use serde::{Deserialize, Serialize};
     selectable = ".spec.className",
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.className"),
     printcolumn(name = "Hostnames", type_ = "string", json_path = ".spec.hostnames"),
-    printcolumn(
-        name = "Accepted",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
-    ),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
     printcolumn(
         name = "Programmed",
         type_ = "string",
@@ -50,7 +46,15 @@ pub struct WebSocketRouteSpec {
     /// The hosts this route answers to: `chat.example.com`, or `*.example.com` for one or more labels in place of
     /// the star. Empty: every host of the class. A more specific host of another route goes first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*$")))]
+    #[schemars(
+        length(max = 16),
+        inner(
+            length(min = 1, max = 253),
+            regex(
+                pattern = r"^(\*\.)?[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*$"
+            )
+        )
+    )]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub hostnames: Vec<String>,
     /// Certificates for the hostnames. Unset: the class's default certificate answers on the TLS listener, and the
@@ -158,7 +162,7 @@ pub struct RouteMatch {
     pub path: Option<Path>,
     /// Headers, each of which must be there with that value. Of several lines of one name any may match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), transform = header_names)]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub headers: Vec<ValueMatch>,
     /// Query parameters, each of which must be there with that (decoded) value. Of a repeated one the first counts.
@@ -172,6 +176,14 @@ pub struct RouteMatch {
     #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub subprotocols: Vec<String>,
+}
+
+/// Holds names of headers to a token (RFC 9110 §5.6.2): no handshake has a header of another name. By schema and
+/// not by CEL, whose cost for this many strings an API server would not bear.
+fn header_names(headers: &mut Schema) {
+    if let Some(name) = headers.pointer_mut("/items/properties/name").and_then(|name| name.as_object_mut()) {
+        name.insert("pattern".to_owned(), "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$".into());
+    }
 }
 
 /// How a path is compared.
@@ -301,7 +313,10 @@ pub enum WellKnownCa {
 #[x_kube(validation = Rule::new("has(self.caCertificateRefs) != has(self.wellKnownCACertificates)").message("set either caCertificateRefs or wellKnownCACertificates"))]
 pub struct BackendTls {
     /// Sent as the server name and required of the backend's certificate.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*$")
+    )]
     pub hostname: String,
     /// The authorities that may have signed the backend's certificate.
     #[serde(default, rename = "caCertificateRefs", skip_serializing_if = "Vec::is_empty")]

@@ -5,13 +5,16 @@
 //! bad document never loses the others of its file. What the objects mean together is compile's business.
 
 use super::location::{Locations, Position};
-use super::schema;
+pub use super::problem::{ObjectName, Problem};
+pub use super::secret::SecretObject;
+use super::{schema, secret};
 use crate::api::{WebSocketClass, WebSocketRoute};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::fmt;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// An object of a kind Sheave reads.
@@ -31,37 +34,6 @@ pub enum Object {
     Service(Service),
 }
 
-/// A Secret whose `Debug` shows its name only.
-#[derive(Clone)]
-pub struct SecretObject(pub Secret);
-
-impl fmt::Debug for SecretObject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({})", self.0.metadata.name.as_deref().unwrap_or_default())
-    }
-}
-
-/// Kind, namespace and name of an object; the namespace is empty for a cluster-scoped one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectName {
-    /// Kind.
-    pub kind: String,
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            write!(f, "{} {}", self.kind, self.name)
-        } else {
-            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
-        }
-    }
-}
-
 /// An object and where it stands.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -75,45 +47,12 @@ pub struct Document {
     pub line: usize,
 }
 
-/// Something in a file that cannot be used as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The file, as given.
-    pub file: Arc<str>,
-    /// Where in the file, if known.
-    pub position: Option<Position>,
-    /// The object, if its name could be read.
-    pub object: Option<ObjectName>,
-    /// Path of the field, empty when it is the document as a whole.
-    pub field: String,
-    /// What is wrong and what to change.
-    pub message: String,
-    /// Whether it is only worth knowing: the document was left out on purpose.
-    pub note: bool,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(Position { line, column }) = self.position {
-            write!(f, ":{line}:{column}")?;
-        }
-        if let Some(object) = &self.object {
-            write!(f, ": {object}")?;
-        }
-        if !self.field.is_empty() {
-            write!(f, ": {}", self.field)?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
 /// Reads every document of a file.
 pub fn read_documents(file: &str, text: &str) -> (Vec<Document>, Vec<Problem>) {
     let file: Arc<str> = file.into();
     let mut reading = Reading { documents: Vec::new(), problems: Vec::new() };
     for (line, text) in split(text) {
-        let part = Part { file: Arc::clone(&file), line, text };
+        let part = Part { file: Arc::clone(&file), line, text, locations: OnceCell::new() };
         match serde_saphyr::from_str::<Value>(text) {
             Ok(Value::Null) => {}
             Ok(value) => reading.value(&part, value, ""),
@@ -155,15 +94,23 @@ struct Part<'t> {
     file: Arc<str>,
     line: usize,
     text: &'t str,
+    /// Filled at the first question: most documents are never asked where a field stands.
+    locations: OnceCell<Locations>,
 }
 
 impl Part<'_> {
-    fn problem(&self, object: Option<&ObjectName>, field: &str, message: String) -> Problem {
-        let position = Locations::of(self.text, self.line).find(field);
+    fn position(&self, field: &str) -> Position {
         let start = Position { line: self.line, column: 1 };
+        if field.is_empty() {
+            return start;
+        }
+        self.locations.get_or_init(|| Locations::of(self.text, self.line)).find(field).unwrap_or(start)
+    }
+
+    fn problem(&self, object: Option<&ObjectName>, field: &str, message: String) -> Problem {
         Problem {
             file: Arc::clone(&self.file),
-            position: Some(position.unwrap_or(start)),
+            position: Some(self.position(field)),
             object: object.cloned(),
             field: field.to_owned(),
             message,
@@ -182,6 +129,12 @@ impl Reading {
     fn value(&mut self, part: &Part<'_>, value: Value, at: &str) {
         let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (version, kind) = (text("apiVersion"), text("kind"));
+        let missing = [("apiVersion", &version), ("kind", &kind)].into_iter().find(|(_, text)| text.is_empty());
+        if let Some((field, _)) = missing {
+            let message = format!("is not an object: begin it with apiVersion and kind ({field} is missing)");
+            self.problems.push(part.problem(None, at, message));
+            return;
+        }
         if version == "v1" && kind == "List" {
             let items = value.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
             for (number, item) in items.into_iter().enumerate() {
@@ -204,10 +157,10 @@ impl Reading {
                 Object::Route(route)
             }),
             ("sheave.dev/v1alpha1", "WebSocketClass") => taken.ours(value, Object::Class),
-            ("v1", "Service") => taken.decode(value, Object::Service),
-            ("v1", "ConfigMap") => taken.decode(value, Object::ConfigMap),
+            ("v1", "Service") => taken.decode(&value, Object::Service),
+            ("v1", "ConfigMap") => taken.decode(&value, Object::ConfigMap),
             ("v1", "Secret") => taken.secret(value),
-            ("discovery.k8s.io/v1", "EndpointSlice") => taken.decode(value, Object::EndpointSlice),
+            ("discovery.k8s.io/v1", "EndpointSlice") => taken.decode(&value, Object::EndpointSlice),
             ("sheave.dev/v1alpha1", _) => taken.fault("kind", format!("sheave.dev/v1alpha1 has no kind {kind}")),
             _ if version.starts_with("sheave.dev/") => {
                 taken.fault("apiVersion", format!("unknown version {version}: write sheave.dev/v1alpha1"));
@@ -227,10 +180,10 @@ struct Taking<'a, 't> {
 
 impl Taking<'_, '_> {
     /// Checks an object of ours, then decodes it.
-    fn ours<T: DeserializeOwned>(self, mut value: Value, wrap: impl FnOnce(T) -> Object) {
+    fn ours<T: DeserializeOwned + Serialize>(self, mut value: Value, wrap: impl FnOnce(T) -> Object) {
         let faults = schema::check(&self.name.kind, &mut value).unwrap_or_default();
         if faults.is_empty() {
-            return self.decode(value, wrap);
+            return self.decode(&value, wrap);
         }
         for schema::Fault { field, message } in faults {
             let problem = self.problem(&field, message);
@@ -238,15 +191,15 @@ impl Taking<'_, '_> {
         }
     }
 
-    fn decode<T: DeserializeOwned>(self, value: Value, wrap: impl FnOnce(T) -> Object) {
+    fn decode<T: DeserializeOwned + Serialize>(mut self, value: &Value, wrap: impl FnOnce(T) -> Object) {
         match serde_path_to_error::deserialize::<_, T>(value) {
             Ok(object) => {
-                let position = Locations::of(self.part.text, self.part.line).find(self.at);
+                self.note_unknown_fields(value, &object);
                 self.reading.documents.push(Document {
+                    line: self.part.position(self.at).line,
                     name: self.name,
                     object: wrap(object),
                     file: Arc::clone(&self.part.file),
-                    line: position.map_or(self.part.line, |p| p.line),
                 });
             }
             Err(error) => {
@@ -256,27 +209,23 @@ impl Taking<'_, '_> {
         }
     }
 
-    /// Folds `stringData` into `data` as an API server does. A value that cannot be decoded is named, never shown.
+    /// Notes what was written and did not come through. It is no fault: a newer cluster may know the field.
+    fn note_unknown_fields(&mut self, written: &Value, understood: &impl Serialize) {
+        let Ok(understood) = serde_json::to_value(understood) else { return };
+        let mut unknown = Vec::new();
+        schema::left_out(written, &understood, "", &mut unknown);
+        for field in unknown {
+            let message = "unknown field, left out; look for a typing error".to_owned();
+            let problem = Problem { note: true, ..self.problem(&field, message) };
+            self.reading.problems.push(problem);
+        }
+    }
+
     fn secret(self, mut value: Value) {
-        use base64::prelude::{BASE64_STANDARD, Engine as _};
-        let plain = value.as_object_mut().and_then(|o| o.remove("stringData"));
-        let data = value.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
-        for (key, encoded) in &data {
-            let decodes = encoded.as_str().is_some_and(|text| BASE64_STANDARD.decode(text.as_bytes()).is_ok());
-            if !decodes {
-                let message = "is not base64: encode the value, or put it under stringData as it is".to_owned();
-                return self.fault(&format!("data.{key}"), message);
-            }
+        if let Some(Err(schema::Fault { field, message })) = value.as_object_mut().map(secret::fold) {
+            return self.fault(&field, message);
         }
-        let mut data = data;
-        for (key, text) in plain.as_ref().and_then(Value::as_object).into_iter().flatten() {
-            let Some(text) = text.as_str() else {
-                return self.fault(&format!("stringData.{key}"), "must be a string; put it in quotes".to_owned());
-            };
-            data.insert(key.clone(), Value::String(BASE64_STANDARD.encode(text)));
-        }
-        value["data"] = Value::Object(data);
-        self.decode(value, |secret| Object::Secret(SecretObject(secret)));
+        self.decode(&value, |secret| Object::Secret(SecretObject(secret)));
     }
 
     fn problem(&self, field: &str, message: String) -> Problem {
@@ -335,7 +284,18 @@ mod tests {
             ("{keepalive: {mode: Sometimes}, ".to_owned() + rules + "}", "spec.keepalive.mode", "write one of"),
             ("{keepalive: {mode: off}, ".to_owned() + rules + "}", "spec.keepalive.mode", ""),
             ("{tls: {}, ".to_owned() + rules + "}", "spec.tls", "tls needs hostnames"),
-            ("{rules: [{backendRefs: [{name: s, port: 70000}]}]}".to_owned(), "spec.rules[0].backendRefs[0].port", "is 70000"),
+            (
+                "{rules: [{matches: [{headers: [{name: 'x y', value: z}]}], backendRefs: [{name: s, port: 1}]}]}"
+                    .to_owned(),
+                "spec.rules[0].matches[0].headers[0].name",
+                "is not of the form",
+            ),
+            ("{drain: {closeCode: 1000}, ".to_owned() + rules + "}", "spec.drain.closeCode", "closeCode must be"),
+            (
+                "{rules: [{backendRefs: [{name: s, port: 70000}]}]}".to_owned(),
+                "spec.rules[0].backendRefs[0].port",
+                "is 70000",
+            ),
         ] {
             let got = read_documents("f.yaml", &format!("{ROUTE}spec: {spec}\n")).1;
             assert!(got.iter().any(|p| p.field == field && p.message.contains(says)), "{spec}: {got:?}");
@@ -343,9 +303,51 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_value_that_is_not_base64_is_named_and_not_shown() {
-        let got = problems("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {tls.key: '!hunter2!'}\n");
-        assert!(got[0].contains("data.tls.key") && !got[0].contains("hunter2"), "{got:?}");
+    fn a_field_that_is_null_counts_as_absent() {
+        let text = format!(
+            "{ROUTE}spec: {{tls: null, keepalive: {{mode: Both, interval: null}}, rules: [{{backendRefs: [{{name: s, port: 1, weight: null}}]}}]}}\n"
+        );
+        assert_eq!(problems(&text), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_broken_deep_inside_is_told_with_its_line() {
+        let text = format!(
+            "{ROUTE}spec:\n  rules:\n  - backendRefs: [{{name: s, port: 1}}]\n    matches:\n    - path:\n        value: ws\n"
+        );
+        let got = problems(&text);
+        let told = "f.yaml:9:9: WebSocketRoute default/r: spec.rules[0].matches[0].path.value: path must begin";
+        assert!(got.len() == 1 && got[0].starts_with(told), "{got:?}");
+    }
+
+    #[test]
+    fn a_document_that_is_no_object_is_told_so() {
+        for (text, says) in [
+            ("- a\n", "apiVersion is missing"),
+            ("apiVersion: v1\nknd: Service\nmetadata: {name: s}\n", "kind is missing"),
+            ("apiVersion: v1\nkind: Service\nmetadata: {nam: s}\n", "set metadata.name"),
+        ] {
+            let got = problems(text);
+            assert!(got.len() == 1 && got[0].contains(says), "{text}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_of_a_core_object_is_noted_and_the_object_used() {
+        let text =
+            "apiVersion: v1\nkind: Service\nmetadata: {name: s, labels: {}}\nspec:\n  clusterIP: None\n  port: 80\n";
+        let (documents, problems) = read_documents("f.yaml", text);
+        assert_eq!(documents.len(), 1);
+        let told: Vec<_> = problems.iter().map(|p| (p.note, p.field.as_str())).collect();
+        assert_eq!(told, [(true, "spec.port")]);
+    }
+
+    #[test]
+    fn a_broken_value_of_a_secret_is_told_by_line_and_not_shown() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  tls.key: '!hunter2!'\n";
+        let got = problems(text);
+        assert!(got[0].starts_with("f.yaml:5:3: Secret default/s: data.tls.key: is not base64"), "{got:?}");
+        assert!(!got[0].contains("hunter2"), "{got:?}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A folder of YAML as the source of objects: what is in it, and that it has changed.
 //!
-//! Reads every `*.yaml` and `*.yml` below the folder in sorted order, follows links as mounted ConfigMaps need, and
+//! Reads every `*.yaml` and `*.yml` below the folder in sorted order, follows links as mounted `ConfigMap`s need, and
 //! leaves out names that begin with a dot (which is also where such a mount keeps its second copy). What a document
 //! means is `document`'s business.
 
 use super::document::{Document, ObjectName, Problem, read_documents};
 use notify::{RecursiveMode, Watcher};
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 /// The most files that are read.
 const MAX_FILES: usize = 10_000;
 
-/// The most folders within folders; a link that leads back up ends here.
+/// The most folders within folders.
 const MAX_DEPTH: usize = 8;
 
 /// How often the folder is read anyway, so that a change the kernel did not tell of heals.
@@ -49,11 +50,12 @@ pub fn read(path: &Path) -> std::io::Result<FolderContents> {
     if path.is_file() {
         files.push(path.to_owned());
     } else {
-        list(path, 0, &mut files)?;
+        list(path, &mut Vec::new(), &mut files)?;
     }
     let mut contents = FolderContents::default();
     if files.len() > MAX_FILES {
-        let message = format!("holds more than {MAX_FILES} files; those after {} are left out", files[MAX_FILES - 1].display());
+        let message =
+            format!("holds more than {MAX_FILES} files; those after {} are left out", files[MAX_FILES - 1].display());
         contents.problems.push(whole(path, message));
         files.truncate(MAX_FILES);
     }
@@ -72,32 +74,46 @@ pub fn read(path: &Path) -> std::io::Result<FolderContents> {
     Ok(contents)
 }
 
-fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// Adds the files below `folder`. `above` holds the true names of the folders that lead to it, so that a link back
+/// to one of them is not followed round and round.
+fn list(folder: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let here = folder.canonicalize()?;
+    if above.len() > MAX_DEPTH || above.contains(&here) {
+        return Ok(());
+    }
     let mut entries: Vec<_> = std::fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
     entries.sort();
+    above.push(here);
     for path in entries {
         let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
         if hidden || files.len() > MAX_FILES {
             continue;
         }
         if path.is_dir() {
-            if depth < MAX_DEPTH {
-                // A folder that vanished meanwhile is told by the next change.
-                let _ = list(&path, depth + 1, files);
-            }
+            // A folder that vanished meanwhile is told by the next change.
+            let _ = list(&path, above, files);
         } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
             files.push(path);
         }
     }
+    above.pop();
     Ok(())
 }
 
 fn text(file: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(file).map_err(|e| format!("cannot be read: {e}"))?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(format!("is {size} bytes; split it into files of at most {MAX_FILE_BYTES}"));
+    let unreadable = |error| format!("cannot be read: {error}");
+    let about = std::fs::metadata(file).map_err(unreadable)?;
+    if !about.is_file() {
+        return Err("is not a regular file, whose reading could wait for ever; remove it".to_owned());
     }
-    std::fs::read_to_string(file).map_err(|e| format!("cannot be read: {e}"))
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    // One byte more than is allowed, since the file may grow while it is read.
+    opened.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("is {} bytes; split it into files of at most {MAX_FILE_BYTES}", about.len()));
+    }
+    Ok(text)
 }
 
 fn whole(file: &Path, message: String) -> Problem {
@@ -163,7 +179,8 @@ mod tests {
     #[test]
     fn reads_sorted_below_the_folder_and_leaves_hidden_names_out() {
         let folder = tempfile::tempdir().expect("a folder");
-        for (name, text) in [("b.yaml", SERVICE), ("a/x.yml", "kind: ["), (".hidden.yaml", SERVICE), ("notes.txt", "x")] {
+        for (name, text) in [("b.yaml", SERVICE), ("a/x.yml", "kind: ["), (".hidden.yaml", SERVICE), ("notes.txt", "x")]
+        {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("folder made");
             std::fs::write(path, text).expect("file written");
@@ -183,6 +200,39 @@ mod tests {
         assert_eq!(contents.documents.len(), 1);
         let told = contents.problems[0].to_string();
         assert!(told.starts_with("b.yaml:2") && told.contains("a.yaml:1"), "{told}");
+    }
+
+    #[test]
+    fn a_mounted_config_map_and_a_link_back_up_are_read_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let version = folder.path().join("..2026_01_01");
+        std::fs::create_dir(&version).expect("folder made");
+        std::fs::write(version.join("s.yaml"), SERVICE).expect("file written");
+        for (from, to) in [("..2026_01_01", "..data"), ("..data/s.yaml", "s.yaml"), (".", "round")] {
+            std::os::unix::fs::symlink(from, folder.path().join(to)).expect("linked");
+        }
+        let contents = read(folder.path()).expect("readable");
+        assert_eq!(contents.documents.len(), 1);
+        assert_eq!(contents.problems, []);
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_told_and_the_rest_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let large = " ".repeat(usize::try_from(MAX_FILE_BYTES).expect("fits") + 1);
+        std::fs::write(folder.path().join("a.yaml"), large).expect("file written");
+        std::fs::write(folder.path().join("b.yaml"), SERVICE).expect("file written");
+        std::os::unix::fs::symlink("nowhere", folder.path().join("c.yaml")).expect("linked");
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("d.yaml")).expect("bound");
+        let contents = read(folder.path()).expect("readable");
+        assert_eq!(contents.documents.len(), 1);
+        let told: Vec<_> = contents.problems.iter().map(ToString::to_string).collect();
+        for (told, says) in
+            told.iter().zip(["a.yaml: is 4194305 bytes", "c.yaml: cannot be", "d.yaml: is not a regular"])
+        {
+            assert!(told.starts_with(says), "{told}");
+        }
+        assert_eq!(told.len(), 3);
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 pub mod document;
 pub mod folder;
 mod location;
+mod problem;
 mod schema;
+mod secret;
 
 pub use location::Position;

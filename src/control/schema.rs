@@ -6,6 +6,7 @@
 use crate::api;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_cel::{CompiledSchema, Validator};
+use regex::Regex;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -19,10 +20,36 @@ pub(crate) struct Fault {
     pub message: String,
 }
 
-/// The schema of one kind.
+/// The schema of one kind, compiled.
 struct Schema {
     structure: Value,
     rules: CompiledSchema,
+    /// Every `pattern` of the structure by its text; to compile one costs more than to check an object.
+    patterns: HashMap<String, Regex>,
+}
+
+/// The fields of metadata that a user may find or write there.
+const METADATA: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+thread_local! {
+    /// One for each thread: to set one up costs more than to check an object, and it cannot be shared.
+    static VALIDATOR: Validator = Validator::new();
 }
 
 /// Checks `object` of one of our kinds and fills in the schema's defaults; `None` for kinds that are not ours.
@@ -30,19 +57,22 @@ pub(crate) fn check(kind: &str, object: &mut Value) -> Option<Vec<Fault>> {
     static SCHEMAS: OnceLock<HashMap<String, Schema>> = OnceLock::new();
     let schemas = SCHEMAS.get_or_init(|| api::crds().iter().filter_map(|(_, crd)| schema(crd)).collect());
     let schema = schemas.get(kind)?;
+    drop_nulls(&schema.structure, object);
     *object = kube_cel::apply_defaults(&schema.structure, object);
-    let mut faults = Vec::new();
+    let mut walk = Walk { patterns: &schema.patterns, faults: Vec::new() };
     for (name, value) in object.as_object().into_iter().flatten() {
         match name.as_str() {
-            "apiVersion" | "kind" | "metadata" | "status" => {}
-            _ => field(&schema.structure, name, value, "", &mut faults),
+            "apiVersion" | "kind" | "status" => {}
+            "metadata" => walk.metadata(value),
+            _ => walk.field(&schema.structure, name, value, ""),
         }
     }
+    let mut faults = walk.faults;
     if object.get("spec").is_none() {
         faults.push(Fault { field: "spec".into(), message: "is required".into() });
     }
     if faults.is_empty() {
-        let broken = Validator::new().validate_compiled(&schema.rules, object, None).err();
+        let broken = VALIDATOR.with(|validator| validator.validate_compiled(&schema.rules, object, None)).err();
         let broken = broken.into_iter().flat_map(kube_cel::ValidationErrors::into_vec);
         faults.extend(broken.map(|e| Fault { field: e.field_path, message: e.message }));
     }
@@ -53,27 +83,89 @@ fn schema(crd: &CustomResourceDefinition) -> Option<(String, Schema)> {
     let validation = crd.spec.versions.first()?.schema.as_ref()?;
     let structure = serde_json::to_value(validation.open_api_v3_schema.as_ref()?).ok()?;
     let rules = kube_cel::compile_schema(&structure);
-    Some((crd.spec.names.kind.clone(), Schema { structure, rules }))
+    let mut patterns = HashMap::new();
+    collect_patterns(&structure, &mut patterns);
+    Some((crd.spec.names.kind.clone(), Schema { structure, rules, patterns }))
 }
 
-/// Checks a field against the properties of the object it is in.
-fn field(parent: &Value, name: &str, value: &Value, path: &str, faults: &mut Vec<Fault>) {
-    let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    let Some(properties) = parent.get("properties").and_then(Value::as_object) else { return };
-    match properties.get(name) {
-        Some(schema) => walk(schema, value, &path, faults),
-        None => faults.push(Fault { field: path, message: unknown(name, properties) }),
+fn collect_patterns(schema: &Value, patterns: &mut HashMap<String, Regex>) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(pattern) = fields.get("pattern").and_then(Value::as_str)
+                && let Ok(regex) = Regex::new(pattern)
+            {
+                patterns.insert(pattern.to_owned(), regex);
+            }
+            fields.values().for_each(|field| collect_patterns(field, patterns));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_patterns(item, patterns)),
+        _ => {}
     }
 }
 
-fn unknown(name: &str, properties: &Map<String, Value>) -> String {
-    let nearest = properties.keys().map(|known| (distance(name, known), known)).min();
+/// Takes away nulls where an optional field is meant to be absent, so that defaults and rules see it so.
+fn drop_nulls(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let Some(properties) = schema.get("properties") else { return };
+            let required = schema.get("required").and_then(Value::as_array);
+            fields.retain(|name, value| {
+                let required = required.is_some_and(|names| names.iter().any(|required| required == name));
+                required || !value.is_null() || properties.get(name).is_none()
+            });
+            for (name, value) in fields {
+                if let Some(schema) = properties.get(name) {
+                    drop_nulls(schema, value);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                for item in items {
+                    drop_nulls(schema, item);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Collects the paths of `written` that are not in `understood`, which was decoded from it and encoded again.
+pub(crate) fn left_out(written: &Value, understood: &Value, path: &str, found: &mut Vec<String>) {
+    match (written, understood) {
+        (Value::Object(written), Value::Object(understood)) => {
+            for (name, value) in written.iter().filter(|(_, value)| !is_empty(value)) {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match understood.get(name) {
+                    Some(understood) => left_out(value, understood, &path, found),
+                    None => found.push(path),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(understood)) => {
+            for (at, (value, understood)) in written.iter().zip(understood).enumerate() {
+                left_out(value, understood, &format!("{path}[{at}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether an encoder may leave the value out although it understood it.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+fn unknown(name: &str, known: &[&str]) -> String {
+    let nearest = known.iter().map(|known| (distance(name, known), known)).min();
     match nearest {
         Some((distance, known)) if distance <= 1 + name.len() / 4 => format!("unknown field; did you mean {known}?"),
-        _ => {
-            let known: Vec<_> = properties.keys().map(String::as_str).collect();
-            format!("unknown field; known ones are {}", known.join(", "))
-        }
+        _ => format!("unknown field; known ones are {}", known.join(", ")),
     }
 }
 
@@ -92,70 +184,105 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn walk(schema: &Value, value: &Value, path: &str, faults: &mut Vec<Fault>) {
-    let mut fault = |message: String| faults.push(Fault { field: path.to_owned(), message });
-    if value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)) {
-        return;
+/// A way through an object along its schema.
+struct Walk<'s> {
+    patterns: &'s HashMap<String, Regex>,
+    faults: Vec<Fault>,
+}
+
+impl Walk<'_> {
+    fn fault(&mut self, path: &str, message: String) {
+        self.faults.push(Fault { field: path.to_owned(), message });
     }
-    let kind = schema.get("type").and_then(Value::as_str).unwrap_or("object");
-    let fits = match kind {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
-        _ => value.is_number(),
-    };
-    if !fits {
-        let hint = if kind == "string" { "; put it in quotes" } else { "" };
-        return fault(format!("must be of type {kind}, not {}{hint}", name_of(value)));
+
+    /// Types of metadata's fields are seen to when the object is decoded.
+    fn metadata(&mut self, metadata: &Value) {
+        for name in metadata.as_object().into_iter().flat_map(Map::keys) {
+            if !METADATA.contains(&name.as_str()) {
+                self.fault(&format!("metadata.{name}"), unknown(name, &METADATA));
+            }
+        }
     }
-    if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
-        && !allowed.contains(value)
-    {
-        let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
-        return fault(format!("unknown value {value}; write one of {}", allowed.join(", ")));
+
+    /// Checks a field against the properties of the object it is in.
+    fn field(&mut self, parent: &Value, name: &str, value: &Value, path: &str) {
+        let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let Some(properties) = parent.get("properties").and_then(Value::as_object) else { return };
+        let Some(schema) = properties.get(name) else {
+            let known: Vec<_> = properties.keys().map(String::as_str).collect();
+            return self.fault(&path, unknown(name, &known));
+        };
+        self.value(schema, value, &path);
     }
+
+    fn value(&mut self, schema: &Value, value: &Value, path: &str) {
+        let kind = schema.get("type").and_then(Value::as_str).unwrap_or("object");
+        let fits = match kind {
+            "object" => value.is_object(),
+            "array" => value.is_array(),
+            "string" => value.is_string(),
+            "boolean" => value.is_boolean(),
+            "integer" => value.is_i64() || value.is_u64(),
+            _ => value.is_number(),
+        };
+        if !fits {
+            let hint = if kind == "string" { "; put it in quotes" } else { "" };
+            return self.fault(path, format!("must be of type {kind}, not {}{hint}", name_of(value)));
+        }
+        match value {
+            Value::Object(fields) => {
+                let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+                for name in required.filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
+                    self.fault(path, format!("lacks the required field {name}"));
+                }
+                fields.iter().for_each(|(name, value)| self.field(schema, name, value, path));
+            }
+            Value::Array(items) => {
+                if let Some(limits) = exceeded(schema, items.len() as f64, "minItems", "maxItems") {
+                    self.fault(path, format!("has {} items, must have {limits}", items.len()));
+                }
+                let schema = schema.get("items").unwrap_or(&Value::Null);
+                let each = items.iter().enumerate();
+                each.for_each(|(at, item)| self.value(schema, item, &format!("{path}[{at}]")));
+            }
+            Value::String(text) => self.text(schema, text, path),
+            Value::Number(number) => {
+                let size = number.as_f64().unwrap_or_default();
+                if let Some(limits) = exceeded(schema, size, "minimum", "maximum") {
+                    self.fault(path, format!("is {number}, must be {limits}"));
+                }
+            }
+            Value::Bool(_) | Value::Null => {}
+        }
+    }
+
+    fn text(&mut self, schema: &Value, text: &str, path: &str) {
+        let pattern = schema.get("pattern").and_then(Value::as_str).unwrap_or_default();
+        if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
+            && !allowed.iter().any(|allowed| allowed == text)
+        {
+            let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
+            self.fault(path, format!("unknown value {text:?}; write one of {}", allowed.join(", ")));
+        } else if let Some(limits) = exceeded(schema, text.chars().count() as f64, "minLength", "maxLength") {
+            self.fault(path, format!("must have {limits} characters"));
+        } else if self.patterns.get(pattern).is_some_and(|regex| !regex.is_match(text)) {
+            self.fault(path, format!("{text:?} is not of the form {pattern}"));
+        }
+    }
+}
+
+/// The bounds of `schema` in words, if `size` is not within them.
+fn exceeded(schema: &Value, size: f64, low: &str, high: &str) -> Option<String> {
     let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
-    let within = |size: f64, low: &str, high: &str| {
-        bound(low).is_none_or(|low| size >= low) && bound(high).is_none_or(|high| size <= high)
-    };
-    let limits = |low: &str, high: &str| match (bound(low), bound(high)) {
+    let (low, high) = (bound(low), bound(high));
+    if low.is_none_or(|low| size >= low) && high.is_none_or(|high| size <= high) {
+        return None;
+    }
+    Some(match (low, high) {
         (Some(low), Some(high)) => format!("{low} to {high}"),
         (Some(low), None) => format!("at least {low}"),
-        (_, high) => format!("at most {}", high.unwrap_or_default()),
-    };
-    match value {
-        Value::Object(fields) => {
-            let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-            for name in required.filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
-                fault(format!("lacks the required field {name}"));
-            }
-            fields.iter().for_each(|(name, value)| field(schema, name, value, path, faults));
-        }
-        Value::Array(items) => {
-            if !within(items.len() as f64, "minItems", "maxItems") {
-                fault(format!("has {} items, must have {}", items.len(), limits("minItems", "maxItems")));
-            }
-            if let Some(schema) = schema.get("items") {
-                let each = items.iter().enumerate();
-                each.for_each(|(at, item)| walk(schema, item, &format!("{path}[{at}]"), faults));
-            }
-        }
-        Value::String(text) => {
-            if !within(text.chars().count() as f64, "minLength", "maxLength") {
-                fault(format!("must have {} characters", limits("minLength", "maxLength")));
-            } else if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-                && !regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text))
-            {
-                fault(format!("{value} is not of the form {pattern}"));
-            }
-        }
-        Value::Number(number) if !within(number.as_f64().unwrap_or_default(), "minimum", "maximum") => {
-            fault(format!("is {number}, must be {}", limits("minimum", "maximum")));
-        }
-        _ => {}
-    }
+        (None, high) => format!("at most {}", high.unwrap_or_default()),
+    })
 }
 
 fn name_of(value: &Value) -> &'static str {

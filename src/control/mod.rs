@@ -2,6 +2,7 @@
 
 pub mod document;
 pub mod folder;
+mod gather;
 mod location;
 mod problem;
 mod schema;

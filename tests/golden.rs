@@ -4,6 +4,7 @@
 use serde::Serialize;
 use sheave::compile::{Compiled, Options, Snapshot, Verdicts, compile};
 use sheave::control::folder::{self, FolderContents};
+use sheave::control::rebuild::snapshot;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ fn read(case: &Path) -> FolderContents {
 }
 
 fn compiled(contents: &FolderContents) -> Compiled {
-    compile(&contents.snapshot(TAKEN_AT), &Options::folder())
+    compile(&snapshot(contents.documents.clone(), TAKEN_AT), &Options::folder())
 }
 
 fn status(case: &Path, contents: &FolderContents, verdicts: &Verdicts) -> String {
@@ -74,10 +75,8 @@ fn compiling_twice_and_in_another_order_gives_an_equal_table() {
         let contents = read(&case);
         let once = compiled(&contents);
         let again = compiled(&contents);
-        let reversed = FolderContents {
-            documents: contents.documents.iter().rev().cloned().collect(),
-            problems: Vec::new(),
-        };
+        let reversed =
+            FolderContents { documents: contents.documents.iter().rev().cloned().collect(), problems: Vec::new() };
         let other = compiled(&reversed);
         assert!(once.table == again.table && once.table == other.table, "{}", case.display());
         assert!(once.verdicts == again.verdicts && once.verdicts == other.verdicts, "{}", case.display());
@@ -92,7 +91,7 @@ fn all_cases_at_once_harm_each_other_only_where_they_meet() {
     let mut alone = BTreeMap::new();
     for case in cases() {
         let contents = read(&case);
-        let snapshot = contents.snapshot(TAKEN_AT);
+        let snapshot = snapshot(contents.documents.clone(), TAKEN_AT);
         if !snapshot.classes.is_empty() {
             continue; // classes have no namespace to keep them apart
         }

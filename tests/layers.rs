@@ -8,7 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("admin", &["drain", "routing", "telemetry"]),
     ("api", &[]),
     ("app", &["admin", "compile", "control", "drain", "proxy", "routing", "settings", "telemetry"]),
-    ("command", &["api", "compile", "control", "routing"]),
+    ("command", &["api", "compile", "control", "routing", "settings"]),
     ("compile", &["api", "routing"]),
     ("control", &["api", "compile", "drain", "routing", "telemetry"]),
     ("drain", &[]),

@@ -2,10 +2,11 @@
 
 pub mod document;
 pub mod folder;
-mod gather;
 mod location;
 mod problem;
+pub mod rebuild;
 mod schema;
 mod secret;
+pub mod single;
 
 pub use location::Position;

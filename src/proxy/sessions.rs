@@ -79,6 +79,11 @@ impl Session {
         if self.asked.load(Ordering::Acquire) { *lock(&self.ending) } else { None }
     }
 
+    /// Whether it has been asked to end.
+    pub fn is_ending(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
     /// Has the relay's task woken when an ending is asked.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());

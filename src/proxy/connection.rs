@@ -6,12 +6,12 @@
 use super::Proxy;
 use super::answer::{self, Refusal};
 use super::balance::Lease;
+use super::close::Closed;
 use super::handshake::{self, Offer};
 use super::pass;
 use super::peer::Peer;
-use super::close::Closed;
 use super::relay::{Ends, relay};
-use super::sessions::{Entry, Registered, Session};
+use super::sessions::{Entry, Registered, Session, Sessions};
 use super::tls;
 use super::transport::Transport;
 use super::upstream::ConnectError;
@@ -133,7 +133,7 @@ async fn open(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: &Arc<Proxy>,
 
     let current = Arc::clone(&proxy.table.borrow());
     if !Arc::ptr_eq(&table, &current) {
-        proxy.sessions.recheck(&current, &session);
+        Sessions::recheck(&current, &session);
     }
     let told = Box::new(story.tell());
     let ends = Ends {

@@ -102,7 +102,7 @@ pub fn start(options: Options) -> anyhow::Result<Running> {
     let proxy = Arc::new(Proxy {
         table: table.clone(),
         sessions: Arc::clone(&sessions),
-        dialer: Dialer::default(),
+        dialer: Dialer { metrics: Some(Arc::clone(&metrics)), ..Dialer::default() },
         tls: tls::acceptor(table.clone()).context("cannot set TLS up")?,
         limits: options.limits,
         record_open: options.record_open,

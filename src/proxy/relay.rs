@@ -293,6 +293,8 @@ impl Relay {
                 Some(code) => {
                     put(&mut self.down, Direction::Out, code, "", Stop::Frame);
                 }
+                // The client ended first; that the service follows it is no loss.
+                None if self.up.input == Input::Ended => self.down.shut = true,
                 None if self.down.at_frame_boundary() => self.begin(Cause::UpstreamLost, session, None),
                 None => {
                     self.conclude(CloseReason::BackendReset, Initiator::Backend, None);

@@ -21,13 +21,9 @@ const FAMILIES: [(&str, &str, MetricType); 12] = [
     ("sheave_messages_total", "Whole data messages relayed.", MetricType::COUNTER),
     ("sheave_bytes_total", "Bytes of frames relayed, headers included.", MetricType::COUNTER),
     ("sheave_control_frames_total", "Control frames relayed or sent by us.", MetricType::COUNTER),
-    (
-        "sheave_message_size_bytes",
-        "Payload sizes of whole messages.",
-        MetricType::HISTOGRAM,
-    ),
+    ("sheave_message_size_bytes", "Payload sizes of whole messages.", MetricType::HISTOGRAM),
     ("sheave_backend_endpoints", "Endpoints in the table.", MetricType::GAUGE),
-    ("sheave_backend_connections_active", "Open connections to a backend's endpoints.", MetricType::GAUGE),
+    ("sheave_backend_connections_active", "Sessions open to a backend's endpoints.", MetricType::GAUGE),
     ("sheave_backend_connect_errors_total", "Connections to endpoints that could not be made.", MetricType::COUNTER),
     ("sheave_drain_connections_remaining", "Sessions that a stopping Sheave still waits for.", MetricType::GAUGE),
 ];
@@ -343,7 +339,7 @@ mod tests {
     fn backends_show_their_endpoints_and_go_with_the_table() {
         let metrics = Metrics::new(10);
         let backend = BackendId { namespace: "ns".into(), service: "chat".into(), port: 80 };
-        metrics.backend(&backend).connected();
+        let connection = metrics.backend(&backend).connected();
         let published = Published {
             backends: [(backend, BackendEndpoints { ready: 2, draining: 1, not_ready: 0 })].into(),
             ..Published::default()
@@ -354,6 +350,7 @@ mod tests {
         assert_eq!(sample(&text, "sheave_backend_connections_active{backend=\"ns/chat:80\"}"), Some(1.0));
         assert_eq!(sample(&text, "sheave_config_generation"), Some(1.0));
         assert!(sample(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6), "{text}");
+        drop(connection);
         metrics.published(Published::default());
         assert!(!metrics.expose().contains("ns/chat:80"));
     }

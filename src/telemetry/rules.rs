@@ -166,14 +166,10 @@ pub struct BackendMetrics {
 }
 
 impl BackendMetrics {
-    /// Counts a connection to one of its endpoints. Each call is to be followed by one of [`Self::disconnected`].
-    pub fn connected(&self) {
+    /// Counts a session at one of its endpoints until the guard is dropped.
+    pub fn connected(self: Arc<Self>) -> BackendConnection {
         self.active.fetch_add(1, Relaxed);
-    }
-
-    /// Counts the end of a connection.
-    pub fn disconnected(&self) {
-        self.active.fetch_sub(1, Relaxed);
+        BackendConnection(self)
     }
 
     /// Counts a connection that could not be made.
@@ -187,5 +183,15 @@ impl BackendMetrics {
 
     pub(super) fn errors_total(&self, reason: ConnectReason) -> u64 {
         self.errors[reason as usize].load(Relaxed)
+    }
+}
+
+/// One session of a backend; see [`BackendMetrics::connected`].
+#[derive(Debug)]
+pub struct BackendConnection(Arc<BackendMetrics>);
+
+impl Drop for BackendConnection {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
     }
 }

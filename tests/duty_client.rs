@@ -205,7 +205,7 @@ fn c9_takes_a_head_within_its_bounds() {
 
 /// A proxy with deadlines that a test can wait for.
 fn impatient(service: &Service) -> Harness {
-    let bound = Duration::from_millis(300);
+    let bound = Duration::from_secs(1);
     Harness::start_with(&[service.address], "", |options| {
         options.limits = ListenerLimits { tls_handshake: bound, handshake: bound, ..ListenerLimits::default() };
     })

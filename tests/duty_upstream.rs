@@ -270,16 +270,16 @@ fn u8_an_answer_that_is_not_http_1_1_is_a_502() {
 #[test]
 fn u8_a_silent_service_is_a_504_at_the_deadline() {
     let service = Service::start();
-    let harness = Harness::start(service.address, "timeouts: {handshake: 400ms, close: 1s}");
+    let harness = Harness::start(service.address, "timeouts: {handshake: 800ms, close: 1s}");
     for (row, sent) in
         [("U8 silent", ""), ("U8 half a head", "HTTP/1.1 101 Sw"), ("U8 interim only", "HTTP/1.1 103 E\r\n\r\n")]
     {
         let began = Instant::now();
         let (mut client, mut upstream, _) = asked(&harness, &service, "");
-        upstream.send(sent);
+        let _ = upstream.try_send(sent); // on a slow machine the deadline may have passed
         let answer = client.answer();
         assert_eq!(answer.head.status(), 504, "{row}: {answer:?}");
-        assert!(began.elapsed() >= Duration::from_millis(300), "{row}: gave up early");
+        assert!(began.elapsed() >= Duration::from_millis(700), "{row}: gave up early");
         assert_eq!(client.rest(), b"", "{row}");
         upstream.gone();
     }

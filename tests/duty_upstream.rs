@@ -5,33 +5,16 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use support::{
-    Answer, BINARY, CLOSE, DEADLINE, FIN, Harness, Head, Service, TEXT, Wire, accept_for, close_body, frame, masked,
-    offer, switching,
+    Answer, BINARY, CLOSE, DEADLINE, FIN, Harness, Head, Service, TEXT, accept_for, asked, bad_gateway, close_body,
+    frame, masked, offer, switching,
 };
-
-/// Offers a session with `offered` lines; the client's end, the service's and what the service was asked.
-fn asked(harness: &Harness, service: &Service, offered: &str) -> (Wire, Wire, Head) {
-    let client = harness.send(offer("", offered));
-    let (upstream, head) = service.request();
-    (client, upstream, head)
-}
 
 /// A 101 from `head`'s key with these lines instead of the usual ones; `{accept}` is the right value.
 fn odd_101(head: &Head, lines: &str) -> String {
     let lines = lines.replace("{accept}", &accept_for(head)).replace('|', "\r\n");
     format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n\r\n")
-}
-
-/// Expects 502 with a reason to read, and both connections closed without another byte.
-fn bad_gateway(row: &str, client: &mut Wire, upstream: &mut Wire) {
-    let answer = client.answer();
-    assert_eq!(answer.head.status(), 502, "{row}: {answer:?}");
-    assert!(answer.body.len() > 10, "{row}: has a reason to read: {answer:?}");
-    assert_eq!(client.rest(), b"", "{row}: closes after its answer");
-    upstream.gone();
 }
 
 /// One answer for each row of (name of the row, lines of the offer, lines of the 101): all become a 502.
@@ -204,7 +187,8 @@ fn u6_endless_interim_answers_end() {
 fn u7_frames_behind_the_101_reach_the_client_in_order() {
     let service = Service::start();
     let harness = Harness::start(service.address, "");
-    let frames = [frame(FIN | TEXT, b"hello"), frame(FIN | BINARY, &[9; 70_000]), frame(FIN | TEXT, b"there")].concat();
+    let frames =
+        [frame(FIN | TEXT, b"hello"), frame(FIN | BINARY, &vec![9; 70_000]), frame(FIN | TEXT, b"there")].concat();
     for (row, mut client) in [("U7 ws", harness.connect()), ("U7 wss", harness.connect_tls())] {
         client.send(offer("", ""));
         let (mut upstream, head) = service.request();
@@ -286,16 +270,16 @@ fn u8_an_answer_that_is_not_http_1_1_is_a_502() {
 #[test]
 fn u8_a_silent_service_is_a_504_at_the_deadline() {
     let service = Service::start();
-    let harness = Harness::start(service.address, "timeouts: {handshake: 400ms, close: 1s}");
+    let harness = Harness::start(service.address, "timeouts: {handshake: 800ms, close: 1s}");
     for (row, sent) in
         [("U8 silent", ""), ("U8 half a head", "HTTP/1.1 101 Sw"), ("U8 interim only", "HTTP/1.1 103 E\r\n\r\n")]
     {
         let began = Instant::now();
         let (mut client, mut upstream, _) = asked(&harness, &service, "");
-        upstream.send(sent);
+        let _ = upstream.try_send(sent); // on a slow machine the deadline may have passed
         let answer = client.answer();
         assert_eq!(answer.head.status(), 504, "{row}: {answer:?}");
-        assert!(began.elapsed() >= Duration::from_millis(300), "{row}: gave up early");
+        assert!(began.elapsed() >= Duration::from_millis(700), "{row}: gave up early");
         assert_eq!(client.rest(), b"", "{row}");
         upstream.gone();
     }
@@ -380,19 +364,9 @@ fn u9_a_large_refusal_passes_whole() {
     assert!(answer.body == body, "{} of {} bytes", answer.body.len(), body.len());
 }
 
-/// Two services on one port of two loopback addresses.
-fn twins() -> (Service, Service) {
-    let second = |first: &Service| Service::at(SocketAddr::from(([127, 0, 0, 2], first.address.port())));
-    let pair = || {
-        let first = Service::start();
-        second(&first).ok().map(|second| (first, second))
-    };
-    (0..100).find_map(|_| pair()).expect("a port that is free on both")
-}
-
 #[test]
 fn u9_another_endpoint_is_tried_when_the_first_refuses_the_connection() {
-    let (service, other) = twins();
+    let (service, other) = Service::twins();
     let dead = other.address;
     drop(other); // its port refuses from now on
     let harness = Harness::start_with(&[dead, service.address], "", |_| {});
@@ -405,7 +379,7 @@ fn u9_another_endpoint_is_tried_when_the_first_refuses_the_connection() {
 
 #[test]
 fn u9_nothing_is_tried_again_once_the_request_is_out() {
-    let (first, second) = twins();
+    let (first, second) = Service::twins();
     let harness = Harness::start_with(&[first.address, second.address], "", |_| {});
     let mut client = harness.send(offer("", ""));
     let limit = Instant::now() + DEADLINE;

@@ -45,10 +45,10 @@ fn build(first: u8, key: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     if payload.len() < 126 {
         out.push(bit | u8::try_from(payload.len()).expect("less than 126"));
     } else if let Ok(length) = u16::try_from(payload.len()) {
-        out.push(bit | 126);
+        out.push(bit | 0x7e);
         out.extend(length.to_be_bytes());
     } else {
-        out.push(bit | 127);
+        out.push(bit | 0x7f);
         out.extend((payload.len() as u64).to_be_bytes());
     }
     if let Some(key) = key {

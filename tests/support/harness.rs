@@ -119,10 +119,17 @@ fn objects(endpoints: &[SocketAddr], spec: &str) -> String {
     if !spec.contains("drain:") {
         more.push("drain: {timeout: 1s, spread: 0s}");
     }
-    let more: String = more.iter().map(|l| format!("  {l}\n")).collect();
+    let more: String = more.iter().flat_map(|l| ["  ", l, "\n"]).collect();
     let port = endpoints[0].port();
-    let addresses: String =
-        endpoints.iter().map(|e| format!("- addresses: [{}]\n  conditions: {{ready: true}}\n", e.ip())).collect();
+    let one = |e: &SocketAddr| {
+        format!(
+            "- addresses: [{}]
+  conditions: {{ready: true}}
+",
+            e.ip()
+        )
+    };
+    let addresses = endpoints.iter().map(one).collect::<Vec<_>>().concat();
     format!(
         "apiVersion: sheave.dev/v1alpha1
 kind: WebSocketRoute

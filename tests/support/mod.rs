@@ -9,7 +9,9 @@
 mod frame;
 mod harness;
 mod head;
+mod refusal;
 mod service;
+mod stage;
 mod wire;
 
 pub use frame::{
@@ -17,5 +19,7 @@ pub use frame::{
 };
 pub use harness::{HOST, Harness, KEY, lines, offer, request};
 pub use head::{Answer, Head};
+pub use refusal::{asked, bad_gateway, refused, refuses_each, refuses_each_line};
 pub use service::{Service, accept_for, switching};
+pub use stage::{Fault, Half, Stage, breaks_both_ways, fault};
 pub use wire::{DEADLINE, Wire};

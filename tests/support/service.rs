@@ -32,6 +32,16 @@ impl Service {
         Ok(Self { listener, address })
     }
 
+    /// Two on one port of two loopback addresses: the endpoints of one slice.
+    pub fn twins() -> (Self, Self) {
+        let pair = || {
+            let first = Self::start();
+            let second = Self::at(([127, 0, 0, 2], first.address.port()).into()).ok()?;
+            Some((first, second))
+        };
+        (0..100).find_map(|_| pair()).expect("a port that is free on both")
+    }
+
     /// Takes the next connection.
     pub fn accept(&self) -> Wire {
         let (stream, _) = self.listener.accept().expect("the proxy dials");
@@ -62,7 +72,7 @@ pub fn accept_for(request: &Head) -> String {
 
 /// A right answer to `request` with more header lines, separated by `|`.
 pub fn switching(request: &Head, with: &str) -> Vec<u8> {
-    let more: String = with.split('|').filter(|l| !l.is_empty()).map(|l| format!("{l}\r\n")).collect();
+    let more: String = with.split('|').filter(|l| !l.is_empty()).flat_map(|l| [l, "\r\n"]).collect();
     let accept = accept_for(request);
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{more}\r\n"

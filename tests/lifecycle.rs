@@ -245,7 +245,8 @@ async fn a_stop_lets_a_begun_message_end_before_the_close() {
     assert_eq!(client.next().await, Message::Ping("begun".into()));
     let admin = sheave.admin;
     let stopped = sheave.stop();
-    until("asked to end", || async { get(admin, "/sessions").await.1.contains("\"ending\": true").then_some(()) }).await;
+    until("asked to end", || async { get(admin, "/sessions").await.1.contains("\"ending\": true").then_some(()) })
+        .await;
     service.send(0, part("two", Data::Continue, true));
     assert_eq!(client.data().await, Message::text("one two"));
     assert_eq!(client.ended().await.code, 1001);

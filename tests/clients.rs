@@ -89,7 +89,10 @@ impl Language {
 
     /// A running server and its port.
     async fn serve(self) -> (Child, u16) {
-        let mut child = self.script("server").spawn().expect("the installed interpreter runs");
+        let mut child = self
+            .script("server")
+            .spawn()
+            .expect("python3 and node can be run: install what is missing, or delete .cache to install anew");
         let out = child.stdout.take().expect("it is piped");
         let mut line = String::new();
         living::within("the server's port", BufReader::new(out).read_line(&mut line)).await.expect("it can be read");
@@ -107,7 +110,9 @@ async fn all_is_well(client: Language, server: Language) {
     let mut command = client.script("client");
     command.arg(format!("ws://{}/", sheave.ws)).stderr(Stdio::piped());
     let done = tokio::time::timeout(Duration::from_secs(40), command.output()).await;
-    let output = done.expect("the client ends by itself after 30 s").expect("the installed interpreter runs");
+    let output = done
+        .expect("the client ends by itself after 30 s")
+        .expect("python3 and node can be run: install what is missing, or delete .cache to install anew");
     let (told, faults) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && told.trim() == "all is well", "{told}{faults}");
 }

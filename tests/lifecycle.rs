@@ -8,11 +8,13 @@ use living::backend::{Manner, Seen, Service};
 use living::certificate;
 use living::client::{Client, open, open_tls, refused, try_open};
 use living::folder::{Folder, route, served, service, simple, slice};
-use living::{CEILING, Sheave, until, within};
+use living::{CEILING, Sheave, get, until, within};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// A folder with a route `echo` to an echo service, the service, and a Sheave.
 async fn one(manner: Manner, spec: &[&str]) -> (Folder, Service, Sheave) {
@@ -215,6 +217,54 @@ async fn a_stop_closes_every_client_with_1001_over_the_window_and_loses_no_messa
     for session in 0..50 {
         assert_eq!(service.close_code(session).await, 1001);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_closes_clients_on_tls_with_1001() {
+    let service = Service::echo().await;
+    let made = certificate::make(&["echo.test"]);
+    let spec = ["tls: {certificateRefs: [{name: cert}]}", "drain: {timeout: 5s, spread: 0s}"];
+    let folder = Folder::with(&(simple("echo", service.port, &spec) + &made.secret("cert")));
+    let mut sheave = Sheave::start(&folder);
+    let mut client = open_tls(sheave.wss, "echo.test", &certificate::trusting(&[&made])).await;
+    client.echo("hello").await;
+    let stopped = sheave.stop();
+    assert_eq!(client.ended().await.code, 1001);
+    within("the stop", stopped).await.expect("the stop does not panic");
+    assert_eq!(service.close_code(0).await, 1001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_a_begun_message_end_before_the_close() {
+    let (_folder, service, mut sheave) = one(Manner::Mute, &["drain: {timeout: 8s, spread: 0s}"]).await;
+    let mut client = open(sheave.ws, "echo.test/").await;
+    service.sees("the session", |seen| seen.first().cloned()).await;
+    let part = |text: &'static str, code, last| Message::Frame(Frame::message(text, OpCode::Data(code), last));
+    service.send(0, part("one ", Data::Text, false));
+    service.send(0, Message::Ping("begun".into()));
+    assert_eq!(client.next().await, Message::Ping("begun".into()));
+    let admin = sheave.admin;
+    let stopped = sheave.stop();
+    until("asked to end", || async { get(admin, "/sessions").await.1.contains("\"ending\": true").then_some(()) })
+        .await;
+    service.send(0, part("two", Data::Continue, true));
+    assert_eq!(client.data().await, Message::text("one two"));
+    assert_eq!(client.ended().await.code, 1001);
+    within("the stop", stopped).await.expect("the stop does not panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_unready_new_clients_are_still_served() {
+    let service = Service::echo().await;
+    let folder = Folder::with(&simple("echo", service.port, &["drain: {timeout: 5s, spread: 0s}"]));
+    let mut sheave = Sheave::start_with(&folder, |options| options.min_drain = Duration::from_secs(3));
+    let admin = sheave.admin;
+    let stopped = sheave.stop();
+    until("not ready", || async { (get(admin, "/readyz").await.0 == 503).then_some(()) }).await;
+    let mut client = open(sheave.ws, "echo.test/").await;
+    client.echo("served").await;
+    assert_eq!(client.ended().await.code, 1001);
+    within("the stop", stopped).await.expect("the stop does not panic");
 }
 
 #[tokio::test(flavor = "multi_thread")]

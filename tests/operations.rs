@@ -7,6 +7,7 @@ use living::certificate;
 use living::client::{open, refused};
 use living::folder::{Folder, route, simple};
 use living::{Sheave, get, until};
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 async fn echo() -> (Folder, Service, Sheave) {
@@ -78,6 +79,62 @@ async fn metrics_count_one_session_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn metrics_hold_every_family_that_has_something_to_tell() {
+    let (_folder, _service, sheave) = echo().await;
+    let mut client = open(sheave.ws, "echo.test/").await;
+    client.echo("hello").await;
+    let text = sheave.metrics().await;
+    for family in [
+        "sheave_backend_endpoints",
+        "sheave_build_info",
+        "sheave_config_build_seconds",
+        "sheave_config_generation",
+        "sheave_config_last_success_timestamp_seconds",
+        "sheave_config_problems",
+        "sheave_connections_active",
+        "sheave_connections_opened_total",
+        "sheave_drain_forced_total",
+        "sheave_draining",
+        "sheave_handshake_duration_seconds",
+        "sheave_handshakes_total",
+        "sheave_message_size_bytes",
+        "sheave_messages_total",
+        "sheave_routes",
+    ] {
+        assert!(text.contains(&format!("# TYPE {family} ")), "{family} is missing");
+    }
+    sheave.metric_becomes("sheave_backend_endpoints", &[("state", "ready")], 1.0).await;
+    sheave.metric_becomes("sheave_routes", &[("accepted", "true")], 2.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_a_backend_are_counted_while_open() {
+    let (_folder, _service, sheave) = echo().await;
+    let mut client = open(sheave.ws, "echo.test/").await;
+    client.echo("hello").await;
+    sheave.metric_becomes("sheave_backend_connections_active", &[("backend", "default/echo:80")], 1.0).await;
+    client.close(1000).await;
+    sheave.metric_becomes("sheave_backend_connections_active", &[("backend", "default/echo:80")], 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_cannot_be_reached_is_counted() {
+    let folder = Folder::with(&simple("echo", free_port(), &[]));
+    let sheave = Sheave::start(&folder);
+    assert_eq!(refused(sheave.ws, "echo.test/").await, 502);
+    let backend = ("backend", "default/echo:80");
+    sheave.metric_becomes("sheave_handshakes_total", &[("reason", "backend_connect")], 1.0).await;
+    let errors = sheave.metric("sheave_backend_connect_errors_total", &[backend]).await;
+    assert!(errors.is_some_and(|errors| errors >= 1.0), "{errors:?}");
+}
+
+/// A port of the loopback that nobody listens on.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_those_of_the_payload_of_data_messages() {
     let (_folder, _service, sheave) = echo().await;
     let mut client = open(sheave.ws, "echo.test/").await;
@@ -98,8 +155,12 @@ async fn sessions_lists_what_is_live_and_filters_by_route() {
     let mut client = open(sheave.ws, "echo.test/chat?token=hunter2").await;
     client.echo("hello").await;
     open(sheave.ws, "other.test/").await.close(1000).await;
+    sheave.metric_becomes("sheave_connections_active", &[("route", "other")], 0.0).await;
     let (status, all) = sheave.get("/sessions").await;
     assert_eq!(status, 200);
+    let told: Value = serde_json::from_str(&all).expect("sessions are JSON");
+    assert_eq!((&told["total"], &told["sessions"][0]["route"]), (&json!(1), &json!("default/echo")), "{all}");
+    assert_eq!(told["sessions"][0]["in"]["messages"], json!(1), "{all}");
     let endpoint = format!("127.0.0.1:{}", service.port);
     assert!(all.contains(&endpoint) && all.contains("echo"), "{all}");
     assert!(!all.contains("hunter2"), "a query value is not shown: {all}");

@@ -55,8 +55,14 @@ pub struct Sheave {
 impl Sheave {
     /// Starts one and returns once it listens.
     pub fn start(folder: &folder::Folder) -> Self {
+        Self::start_with(folder, |_| {})
+    }
+
+    /// As [`Sheave::start`], with other options.
+    pub fn start_with(folder: &folder::Folder, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::folder(folder.path());
         options.min_drain = Duration::ZERO;
+        change(&mut options);
         let running = app::start(options).expect("Sheave starts on free ports");
         let (ws, wss, admin) = (running.addresses()[0], running.addresses()[1], running.admin());
         Self { running: Some(running), ws, wss, admin }

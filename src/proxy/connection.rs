@@ -10,7 +10,7 @@ use super::close::Closed;
 use super::handshake::{self, Offer};
 use super::pass;
 use super::peer::Peer;
-use super::relay::{Ends, relay};
+use super::relay::{Ends, Relay};
 use super::sessions::{Entry, Registered, Session, Sessions};
 use super::tls;
 use super::transport::Transport;
@@ -25,12 +25,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A session whose client has its 101.
+/// A session whose client has its 101. Small: it is what an idle session consists of.
 struct Opened {
     session: Registered,
-    ends: Ends,
+    relay: Relay,
     lease: Lease,
-    /// Counts it at its backend.
     counted: BackendConnection,
     /// What its records say of the handshake.
     story: Box<access::Handshake>,
@@ -40,23 +39,29 @@ struct Opened {
 ///
 /// # Cancel safety
 /// Dropping it cuts the connection; the register and the balancer are told.
-pub async fn serve(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: Arc<Proxy>) {
+pub fn serve(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: Arc<Proxy>) -> impl Future<Output = ()> + Send {
     let accepted = Instant::now();
-    let _connected = proxy.sessions.connected();
-    let Some(opened) = Box::pin(open(stream, peer, scheme, &proxy, accepted)).await else { return };
-    let Opened { session, ends, lease, counted, story } = opened;
-
-    session.metrics.opened();
-    if proxy.record_open {
-        access::open(&story);
+    let connected = proxy.sessions.connected();
+    let shared = Arc::clone(&proxy);
+    // Boxed before the future exists: an argument would stay in it for as long as the session lives.
+    let opening = Box::pin(async move { open(stream, peer, scheme, &shared, accepted).await });
+    async move {
+        let Some(mut opened) = opening.await else { return };
+        let session = &opened.session;
+        session.metrics.opened();
+        if proxy.record_open {
+            access::open(&opened.story);
+        }
+        let closed = opened.relay.run(session, &proxy.metrics).await;
+        drop((opened.lease, opened.counted));
+        let duration = accepted.elapsed();
+        session.metrics.closed(&session.counters, (closed.reason, closed.initiator, closed.code), duration);
+        if closed.forced {
+            proxy.metrics.drain_forced();
+        }
+        access::close(&opened.story, &end(session, closed, duration));
+        drop(connected);
     }
-    let closed = relay(ends, &session, &proxy.metrics).await;
-    drop((lease, counted));
-    session.metrics.closed(&session.counters, (closed.reason, closed.initiator, closed.code), accepted.elapsed());
-    if closed.forced {
-        proxy.metrics.drain_forced();
-    }
-    access::close(&story, &end(&session, closed, accepted.elapsed()));
 }
 
 /// Brings a connection from its first byte to the 101, or refuses it.
@@ -145,7 +150,8 @@ async fn open(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: &Arc<Proxy>,
         foreign_extensions: upstream.other_extensions,
     };
     let counted = proxy.metrics.backend(&upstream.backend.id).connected();
-    Some(Opened { session, ends, lease: upstream.lease, counted, story: told })
+    let relay = Relay::new(ends, &session);
+    Some(Opened { session, relay, lease: upstream.lease, counted, story: told })
 }
 
 /// How long a backend's own answer may take to reach the client once it has begun.
@@ -223,5 +229,21 @@ fn end(session: &Session, closed: Closed, duration: Duration) -> access::End {
         messages: (from.messages(), to.messages()),
         bytes: (from.bytes, to.bytes),
         duration,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F: Future>(_: impl Fn(TcpStream, Peer, Scheme, Arc<Proxy>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What an idle session costs besides its sockets. A larger figure is a decision, not an accident.
+    #[test]
+    fn the_state_of_a_session_stays_within_its_budget() {
+        assert!(size(serve) <= 720, "the future of a connection has grown to {} bytes", size(serve));
+        assert!(size_of::<Session>() <= 544, "a registered session has grown to {} bytes", size_of::<Session>());
     }
 }

@@ -51,18 +51,6 @@ pub(crate) struct Ends {
     pub foreign_extensions: bool,
 }
 
-/// Relays until both sides are done.
-///
-/// # Cancel safety
-/// Dropping it cuts both connections.
-pub(crate) async fn relay(ends: Ends, session: &Session, metrics: &Metrics) -> Closed {
-    let mut relay = Relay::new(ends, session);
-    let sleep = tokio::time::sleep_until(relay.next_deadline());
-    tokio::pin!(sleep);
-    let mut armed = false;
-    std::future::poll_fn(|cx| relay.poll(cx, sleep.as_mut(), &mut armed, session, metrics)).await
-}
-
 /// The end that is under way.
 #[derive(Debug)]
 struct Ending {
@@ -76,7 +64,8 @@ struct Ending {
     spoke: bool,
 }
 
-struct Relay {
+/// Both legs of a session, and what is known of its end.
+pub(crate) struct Relay {
     downstream: Transport,
     upstream: Transport,
     /// Client to service.
@@ -94,7 +83,8 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(ends: Ends, session: &Session) -> Self {
+    /// Takes over two upgraded connections.
+    pub(crate) fn new(ends: Ends, session: &Session) -> Self {
         let policy = &session.rule.policy;
         let now = Instant::now();
         let max_age = policy.timeouts.max_connection_duration.map(|bound| {
@@ -119,6 +109,16 @@ impl Relay {
             ending: None,
             outcome: None,
         }
+    }
+
+    /// Relays until both sides are done.
+    ///
+    /// # Cancel safety
+    /// Dropping the relay cuts both connections.
+    pub(crate) async fn run(&mut self, session: &Session, metrics: &Metrics) -> Closed {
+        let mut sleep = std::pin::pin!(tokio::time::sleep_until(self.next_deadline()));
+        let mut armed = false;
+        std::future::poll_fn(|cx| self.poll(cx, sleep.as_mut(), &mut armed, session, metrics)).await
     }
 
     fn poll(

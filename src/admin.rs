@@ -55,7 +55,7 @@ pub struct Admin {
     pub sessions: Box<dyn Fn(&SessionsQuery) -> serde_json::Value + Send + Sync>,
 }
 
-/// Which sessions to show. Conditions are ANDed; an absent one holds.
+/// Which sessions to show. All given conditions must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionsQuery {
     /// `namespace/name` of a route, or `namespace/name/rule`.

@@ -14,11 +14,11 @@ use crate::proxy::{ListenerLimits, Proxy, tls};
 use crate::routing::{Certificate, RoutingTable, Scheme};
 use crate::telemetry::{Direction, Metrics};
 use anyhow::Context as _;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use serde_json::json;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::watch;
 
@@ -55,10 +55,7 @@ impl Options {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             source: Source::Folder(folder.into()),
-            listen: vec![
-                Listen { address: any, scheme: Scheme::Ws },
-                Listen { address: any, scheme: Scheme::Wss },
-            ],
+            listen: vec![Listen { address: any, scheme: Scheme::Ws }, Listen { address: any, scheme: Scheme::Wss }],
             admin: any,
             workers: 1,
             min_drain: Duration::ZERO,
@@ -95,12 +92,8 @@ pub fn start(options: Options) -> anyhow::Result<Running> {
     let fallback = if wants_tls { Some(self_signed().context("cannot make a certificate")?) } else { None };
 
     let (sender, table) = watch::channel(Arc::new(RoutingTable::default()));
-    let rebuild = Rebuild {
-        source: options.source,
-        options: compile::Options { fallback_certificate: fallback, ..compile::Options::folder() },
-        table: sender,
-        metrics: Arc::clone(&metrics),
-    };
+    let compiling = compile::Options { fallback_certificate: fallback, ..compile::Options::folder() };
+    let rebuild = Rebuild::new(options.source, compiling, sender, Arc::clone(&metrics));
     rebuild.once(true).with_context(|| format!("cannot read {:?}", rebuild.source))?;
 
     let sessions = Arc::new(Sessions::default());
@@ -109,7 +102,7 @@ pub fn start(options: Options) -> anyhow::Result<Running> {
     let proxy = Arc::new(Proxy {
         table: table.clone(),
         sessions: Arc::clone(&sessions),
-        dialer: Dialer::default(),
+        dialer: Dialer { metrics: Some(Arc::clone(&metrics)), ..Dialer::default() },
         tls: tls::acceptor(table.clone()).context("cannot set TLS up")?,
         limits: options.limits,
         record_open: options.record_open,

@@ -25,14 +25,16 @@ fn main() -> anyhow::Result<ExitCode> {
     match settings {
         Settings::Check(folder) => command::check::run(&folder, out),
         Settings::Crd => command::crd::run(out).map(|()| ExitCode::SUCCESS),
-        Settings::Explain(explain) => command::explain::run(&explain, out),
-        Settings::Proxy { run, to } => serve(Source::Fixed("--to".to_owned(), single::objects(&to.host, to.port, to.tls)), run),
-        Settings::Serve { run, folder } => serve(Source::Folder(folder), run),
+        Settings::Explain(asked) => command::explain::run(&asked, out),
+        Settings::Proxy { run, to } => {
+            serve(Source::Fixed("--to".to_owned(), single::objects(&to.host, to.port, to.tls)), &run)
+        }
+        Settings::Serve { run, folder } => serve(Source::Folder(folder), &run),
     }
 }
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
-fn serve(source: Source, run: Run) -> anyhow::Result<ExitCode> {
+fn serve(source: Source, run: &Run) -> anyhow::Result<ExitCode> {
     log::start(&run.log.filter, run.log.format == LogFormat::Json)?;
     let mut listen = vec![Listen { address: run.listen, scheme: Scheme::Ws }];
     listen.extend(run.listen_tls.map(|address| Listen { address, scheme: Scheme::Wss }));

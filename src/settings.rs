@@ -121,6 +121,7 @@ struct Words {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::doc_markdown)] // these are help texts, printed as they stand
 enum Command {
     /// Serve a folder of WebSocketRoute YAML; a change of a file is live within a second
     Serve {
@@ -164,6 +165,7 @@ enum Command {
 }
 
 #[derive(Args)]
+#[allow(clippy::doc_markdown)] // these are help texts, printed as they stand
 struct RunWords {
     /// Plaintext listener: ADDRESS:PORT, or :PORT for all interfaces
     #[arg(long, env = "SHEAVE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]

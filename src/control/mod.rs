@@ -4,6 +4,7 @@ pub mod document;
 pub mod folder;
 mod location;
 mod problem;
+mod publish;
 pub mod rebuild;
 mod schema;
 mod secret;

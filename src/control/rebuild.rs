@@ -1,18 +1,21 @@
 //! Rebuild: from a change of the source to a new table, or to the knowledge that nothing changed.
 //!
-//! A change after quiet is compiled at once; under churn changes gather for 50 ms, 500 ms at most. A table equal to
-//! the last one is not published. A source with something wrong in it keeps the last good table; at the start, when
-//! there is none, what is good is served.
+//! Changes gather until the source was quiet for 50 ms, 500 ms at most. The first one is not acted upon at once: a
+//! writer empties a file and then fills it, and the table of the empty moment would end the sessions of its routes.
+//! A table equal to the last one is not published. A source with something wrong in it keeps the last good table; at
+//! the start, when there is none, what is good is served. What is wrong is logged once, until it changes.
 
 use super::document::{Document, Object, SecretObject};
 use super::folder::{self, FolderContents};
-use crate::compile::{Compiled, ObjectKey, Options, Snapshot, compile};
+use super::publish;
+use crate::compile::{Compiled, ObjectKey, Options, Snapshot, Verdict, compile};
 use crate::drain::{Draining, Phase};
-use crate::routing::{BackendTarget, EndpointState, RoutingTable};
+use crate::routing::RoutingTable;
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{Published, Reload};
+use crate::telemetry::metrics::Reload;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
@@ -89,15 +92,24 @@ pub fn snapshot(documents: Vec<Document>, taken_at: i64) -> Snapshot {
 pub struct Rebuild {
     /// Where objects come from.
     pub source: Source,
-    /// What compile is to take for granted.
-    pub options: Options,
-    /// Where tables go.
-    pub table: watch::Sender<Arc<RoutingTable>>,
-    /// What is told of it.
-    pub metrics: Arc<Metrics>,
+    options: Options,
+    table: watch::Sender<Arc<RoutingTable>>,
+    metrics: Arc<Metrics>,
+    /// What was last said to be wrong.
+    told: Mutex<Vec<String>>,
 }
 
 impl Rebuild {
+    /// Of `source`, compiled with `options`, into `table`, counted in `metrics`.
+    pub fn new(
+        source: Source,
+        options: Options,
+        table: watch::Sender<Arc<RoutingTable>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { source, options, table, metrics, told: Mutex::default() }
+    }
+
     /// Reads the source once. The first time what is good is served; afterwards a source with something wrong in it
     /// leaves the last table in place.
     ///
@@ -106,39 +118,57 @@ impl Rebuild {
     pub fn once(&self, first: bool) -> std::io::Result<()> {
         let began = Instant::now();
         let contents = self.source.read()?;
-        let broken = contents.is_broken();
-        let problems = contents.problems.iter().filter(|problem| !problem.note).count();
-        for problem in &contents.problems {
-            if problem.note {
-                tracing::debug!("{problem}");
-            } else {
-                tracing::error!("{problem}");
-            }
-        }
-        if broken && !first {
-            tracing::error!(problems, "the last good table is kept until these are mended");
-            self.metrics.reloaded(&Reload { successful: false, problems, routes: (0, 0), build: began.elapsed() });
+        let faults = contents.problems.iter().filter(|problem| !problem.note);
+        let mut wrong: Vec<_> = faults.map(ToString::to_string).collect();
+        let problems = wrong.len();
+        if problems > 0 && !first {
+            self.keep(wrong, began);
             return Ok(());
         }
-        let Compiled { table, verdicts } = compile(&snapshot(contents.documents, now()), &self.options);
-        for verdict in verdicts.iter().filter(|verdict| !verdict.spotless()) {
-            for condition in verdict.conditions.iter().filter(|condition| !condition.message.is_empty()) {
-                tracing::warn!("{}: {} {}: {}", verdict.object, condition.kind, condition.reason, condition.message);
-            }
-        }
-        let routes = verdicts.iter().filter(|verdict| verdict.object.kind == "WebSocketRoute");
-        let (accepted, refused): (Vec<_>, Vec<_>) = routes.partition(|verdict| verdict.accepted());
-        let routes = (accepted.len(), refused.len());
-        let changed = first || table != **self.table.borrow();
-        if changed {
-            self.metrics.published(published(&table));
-            self.table.send_replace(Arc::new(table));
-        }
+        let at = |document: &Document| format!("{}:{}", document.file, document.line);
+        let places = contents.documents.iter().map(|document| (document.name.to_string(), at(document))).collect();
+        let compiled = compile(&snapshot(contents.documents, now()), &self.options);
+        wrong.extend(complaints(&compiled, &places));
+        self.tell(wrong);
+        let routes = publish::count_routes(&compiled);
+        let changed = publish::publish(compiled.table, first, &self.table, &self.metrics);
         let build = began.elapsed();
-        self.metrics.reloaded(&Reload { successful: !broken, problems, routes, build });
-        let build_ms = u64::try_from(build.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(routes = routes.0, refused = routes.1, changed, build_ms, "table compiled");
+        self.metrics.reloaded(&Reload { problems, routes: Some(routes), build });
+        if changed {
+            let build_ms = u64::try_from(build.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(routes = routes.0, refused = routes.1, build_ms, "table published");
+        }
         Ok(())
+    }
+
+    fn again(&self) {
+        let began = Instant::now();
+        if let Err(error) = self.once(false) {
+            self.keep(vec![format!("the folder cannot be read: {error}")], began);
+        }
+    }
+
+    fn keep(&self, wrong: Vec<String>, began: Instant) {
+        self.metrics.reloaded(&Reload { problems: wrong.len(), routes: None, build: began.elapsed() });
+        if self.tell(wrong) {
+            tracing::warn!("the last good table is kept until this is mended");
+        }
+    }
+
+    /// Logs what is wrong if it is not what was wrong before, and says whether it did.
+    fn tell(&self, wrong: Vec<String>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong == *told {
+            return false;
+        }
+        for line in &wrong {
+            tracing::warn!("{line}");
+        }
+        if wrong.is_empty() {
+            tracing::info!("nothing is wrong with the configuration any more");
+        }
+        *told = wrong;
+        true
     }
 
     /// Follows the source until the process stops.
@@ -146,49 +176,136 @@ impl Rebuild {
     /// # Cancel safety
     /// May be dropped at any time; the last table stays.
     pub async fn follow(self, mut changes: mpsc::Receiver<()>, mut draining: Draining) {
+        let rebuild = Arc::new(self);
         loop {
             tokio::select! {
                 () = draining.reached(Phase::Stopped) => return,
                 change = changes.recv() => if change.is_none() { return },
             }
-            let began = Instant::now();
-            if let Err(error) = self.once(false) {
-                tracing::error!(%error, "cannot read the folder; the last good table is kept");
-                self.metrics.reloaded(&Reload { successful: false, problems: 1, routes: (0, 0), build: began.elapsed() });
-            }
-            // What follows at once is gathered: it compiles together, after a quiet moment or at the latest.
-            let until = tokio::time::Instant::now() + GATHER;
-            let mut more = false;
-            while let Ok(change) = tokio::time::timeout_at((tokio::time::Instant::now() + QUIET).min(until), changes.recv()).await {
-                if change.is_none() {
-                    return;
-                }
-                more = true;
-                if tokio::time::Instant::now() >= until {
-                    break;
-                }
-            }
-            if more && let Err(error) = self.once(false) {
-                tracing::error!(%error, "cannot read the folder; the last good table is kept");
+            gather(&mut changes).await;
+            // Off this thread: a large folder takes a good part of a second, and probes are answered here.
+            let rebuild = Arc::clone(&rebuild);
+            if let Err(error) = tokio::task::spawn_blocking(move || rebuild.again()).await {
+                tracing::error!(%error, "reading the source failed; please report the panic above");
             }
         }
     }
 }
 
-/// What metrics tell of a table.
-fn published(table: &RoutingTable) -> Published {
-    let mut published = Published::default();
-    for rule in table.routes().flat_map(|route| &route.rules) {
-        published.rules.insert(rule.id.clone());
-        for backend in &rule.backends {
-            if let BackendTarget::Service(backend) = &backend.target {
-                let ready = backend.endpoints.iter().filter(|e| e.state == EndpointState::Ready).count();
-                published.backends.insert(backend.id.clone(), (ready, backend.endpoints.len() - ready));
-            }
+/// What is wrong with objects, each line with the place of its object.
+fn complaints(compiled: &Compiled, places: &HashMap<String, String>) -> Vec<String> {
+    let told = |verdict| publish::complaints(verdict).map(move |line| (verdict, line));
+    let at = |verdict: &Verdict| places.get(&verdict.object.to_string()).map_or("", String::as_str);
+    let all = compiled.verdicts.iter().flat_map(told);
+    all.map(|(verdict, line)| format!("{}: {line}", at(verdict))).collect()
+}
+
+/// Waits until changes have ceased to come for [`QUIET`], or for [`GATHER`].
+async fn gather(changes: &mut mpsc::Receiver<()>) {
+    let until = tokio::time::Instant::now() + GATHER;
+    loop {
+        let quiet = (tokio::time::Instant::now() + QUIET).min(until);
+        match tokio::time::timeout_at(quiet, changes.recv()).await {
+            Ok(Some(())) if quiet < until => {}
+            _ => return,
         }
     }
-    for certificate in table.certificates() {
-        published.certificates.insert(certificate.source.clone(), certificate.not_after);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Drain;
+
+    const ROUTE: &str = "apiVersion: sheave.dev/v1alpha1\nkind: WebSocketRoute\nmetadata: {name: echo}\nspec:\n  \
+        hostnames: [HOST]\n  rules: [{backendRefs: [{name: echo, port: 80}]}]\n";
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: echo}\nspec:\n  type: ExternalName\n  \
+        externalName: localhost\n  ports: [{port: 80}]\n";
+
+    struct Kept {
+        folder: tempfile::TempDir,
+        metrics: Arc<Metrics>,
+        table: watch::Receiver<Arc<RoutingTable>>,
+        changes: mpsc::Sender<()>,
+        running: tokio::task::JoinHandle<()>,
+        drain: Drain,
     }
-    published
+
+    impl Kept {
+        fn write(folder: &std::path::Path, host: &str) {
+            std::fs::write(folder.join("route.yaml"), ROUTE.replace("HOST", host)).unwrap();
+        }
+
+        fn start(broken: Option<&str>) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("service.yaml"), SERVICE).unwrap();
+            Self::write(folder.path(), "a.example.com");
+            if let Some(text) = broken {
+                std::fs::write(folder.path().join("broken.yaml"), text).unwrap();
+            }
+            let metrics = Metrics::new(10);
+            let (sender, table) = watch::channel(Arc::default());
+            let source = Source::Folder(folder.path().to_owned());
+            let rebuild = Rebuild::new(source, Options::folder(), sender, Arc::clone(&metrics));
+            rebuild.once(true).unwrap();
+            let (changes, receiver) = mpsc::channel(1);
+            let drain = Drain::default();
+            let running = tokio::spawn(rebuild.follow(receiver, drain.watch()));
+            Self { folder, metrics, table, changes, running, drain }
+        }
+
+        fn host(&self) -> String {
+            let table = self.table.borrow();
+            table.routes().map(|route| route.hosts[0].to_string()).collect::<Vec<_>>().join(" ")
+        }
+
+        fn metric(&self, name: &str) -> String {
+            let text = self.metrics.expose();
+            let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+            line.rsplit_once(' ').unwrap().1.to_owned()
+        }
+
+        /// Announces a change and waits until it has been acted upon and everything is over.
+        async fn finish(self) -> Self {
+            self.changes.send(()).await.unwrap();
+            let Self { folder, metrics, table, changes, running, drain } = self;
+            drop(changes);
+            running.await.unwrap();
+            let (changes, running) = (mpsc::channel(1).0, tokio::spawn(async {}));
+            Self { folder, metrics, table, changes, running, drain }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_becomes_a_table_and_an_equal_table_is_not_published() {
+        let mut kept = Kept::start(None);
+        assert_eq!(kept.host(), "a.example.com");
+        assert_eq!(kept.metric("sheave_config_generation"), "1");
+        kept.changes.send(()).await.unwrap();
+        Kept::write(kept.folder.path(), "b.example.com");
+        kept.changes.send(()).await.unwrap();
+        kept.table.changed().await.unwrap();
+        let kept = kept.finish().await;
+        assert_eq!(kept.host(), "b.example.com");
+        assert_eq!(kept.metric("sheave_config_generation"), "2", "an equal table was published");
+        assert_eq!(kept.metric("sheave_config_last_reload_successful"), "1");
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_keeps_the_last_good_table_and_shows_in_metrics() {
+        let kept = Kept::start(None);
+        Kept::write(kept.folder.path(), "b.example.com");
+        std::fs::write(kept.folder.path().join("broken.yaml"), "kind: [").unwrap();
+        let kept = kept.finish().await;
+        assert_eq!(kept.host(), "a.example.com");
+        assert_eq!(kept.metric("sheave_config_last_reload_successful"), "0");
+        assert_eq!(kept.metric("sheave_config_problems"), "1");
+    }
+
+    #[tokio::test]
+    async fn at_the_start_a_broken_document_is_left_out_and_the_rest_is_served() {
+        let kept = Kept::start(Some("kind: ["));
+        assert_eq!(kept.host(), "a.example.com");
+        assert_eq!(kept.metric("sheave_config_last_reload_successful"), "0");
+    }
 }

@@ -38,7 +38,11 @@ impl Cause {
         match self {
             Self::DownstreamSilent | Self::UpstreamSilent => CloseReason::KeepaliveTimeout,
             Self::DownstreamViolation(fault) | Self::UpstreamViolation(fault) => {
-                if fault.code() == 1009 { CloseReason::MessageTooBig } else { CloseReason::ProtocolError }
+                if fault.code() == 1009 {
+                    CloseReason::MessageTooBig
+                } else {
+                    CloseReason::ProtocolError
+                }
             }
             Self::Drain => CloseReason::Drain,
             Self::EndpointGone => CloseReason::EndpointGone,

@@ -6,16 +6,17 @@
 use super::Proxy;
 use super::answer::{self, Refusal};
 use super::balance::Lease;
+use super::close::Closed;
 use super::handshake::{self, Offer};
 use super::pass;
 use super::peer::Peer;
-use super::close::Closed;
 use super::relay::{Ends, relay};
-use super::sessions::{Entry, Registered, Session};
+use super::sessions::{Entry, Registered, Session, Sessions};
 use super::tls;
 use super::transport::Transport;
 use super::upstream::ConnectError;
 use crate::routing::{Address, Backend, Found, NoRoute, Plaintext, Rule, Scheme};
+use crate::telemetry::rules::BackendConnection;
 use crate::telemetry::{Direction, HandshakePhase, HandshakeReason, access, redact_query, redact_subprotocols};
 use http::StatusCode;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ struct Opened {
     session: Registered,
     ends: Ends,
     lease: Lease,
+    /// Counts it at its backend.
+    counted: BackendConnection,
     /// What its records say of the handshake.
     story: Box<access::Handshake>,
 }
@@ -41,14 +44,14 @@ pub async fn serve(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: Arc<Pro
     let accepted = Instant::now();
     let _connected = proxy.sessions.connected();
     let Some(opened) = Box::pin(open(stream, peer, scheme, &proxy, accepted)).await else { return };
-    let Opened { session, ends, lease, story } = opened;
+    let Opened { session, ends, lease, counted, story } = opened;
 
     session.metrics.opened();
     if proxy.record_open {
         access::open(&story);
     }
     let closed = relay(ends, &session, &proxy.metrics).await;
-    drop(lease);
+    drop((lease, counted));
     session.metrics.closed(&session.counters, (closed.reason, closed.initiator, closed.code), accepted.elapsed());
     if closed.forced {
         proxy.metrics.drain_forced();
@@ -130,7 +133,7 @@ async fn open(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: &Arc<Proxy>,
 
     let current = Arc::clone(&proxy.table.borrow());
     if !Arc::ptr_eq(&table, &current) {
-        proxy.sessions.recheck(&current, &session);
+        Sessions::recheck(&current, &session);
     }
     let told = Box::new(story.tell());
     let ends = Ends {
@@ -141,7 +144,8 @@ async fn open(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: &Arc<Proxy>,
         deflate: upstream.deflate,
         foreign_extensions: upstream.other_extensions,
     };
-    Some(Opened { session, ends, lease: upstream.lease, story: told })
+    let counted = proxy.metrics.backend(&upstream.backend.id).connected();
+    Some(Opened { session, ends, lease: upstream.lease, counted, story: told })
 }
 
 /// How long a backend's own answer may take to reach the client once it has begun.

@@ -5,6 +5,7 @@
 use super::transport::{Transport, tune};
 use super::upstream_tls::UpstreamTlsConfigs;
 use crate::routing::{Address, UpstreamTls};
+use crate::telemetry::ConnectReason;
 use std::io;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -24,6 +25,28 @@ pub enum DialError {
     /// TLS failed, or its settings did not fit.
     #[error("TLS failed: {0}")]
     Tls(io::Error),
+}
+
+impl DialError {
+    /// The label of metrics.
+    pub(super) fn label(&self) -> ConnectReason {
+        let error = match self {
+            Self::Connect(error) => error,
+            Self::Resolve(_) => return ConnectReason::Resolve,
+            Self::Timeout => return ConnectReason::Timeout,
+            Self::Tls(_) => return ConnectReason::Tls,
+        };
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => ConnectReason::Refused,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => ConnectReason::Reset,
+            io::ErrorKind::TimedOut => ConnectReason::Timeout,
+            io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable => ConnectReason::Unreachable,
+            _ => ConnectReason::Other,
+        }
+    }
 }
 
 /// Connects to `address` before `deadline`, with TLS if `tls` has settings.

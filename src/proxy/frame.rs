@@ -253,7 +253,7 @@ impl Walker {
             return Err(Violation::Length);
         }
         if header.opcode >= 0x8 {
-            return self.control(bytes, done, &header, rules, counters);
+            return Self::control(bytes, done, &header, rules, counters);
         }
         self.data(&header, rules.limits)?;
         done.pass(bytes, header.size);
@@ -299,7 +299,6 @@ impl Walker {
 
     /// Takes a whole control frame: passes it, swallows it when it is the pong to our ping, ends at a Close.
     fn control(
-        &self,
         bytes: &mut [u8],
         done: &mut Walked,
         header: &Header,

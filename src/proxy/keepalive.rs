@@ -40,13 +40,15 @@ pub(super) struct Keepalive {
 impl Keepalive {
     /// `None` when the rule asks for none.
     pub(super) fn new(policy: &routing::Keepalive, now: Instant) -> Option<Self> {
-        let pulse = |wanted: bool| wanted.then(|| Pulse {
-            due: now + jittered(policy.interval),
-            nonce: [0; 8],
-            sent: None,
-            queued: false,
-            heard: false,
-        });
+        let pulse = |wanted: bool| {
+            wanted.then(|| Pulse {
+                due: now + jittered(policy.interval),
+                nonce: [0; 8],
+                sent: None,
+                queued: false,
+                heard: false,
+            })
+        };
         let (client, service) = (pulse(policy.mode.downstream()), pulse(policy.mode.upstream()));
         (client.is_some() || service.is_some()).then_some(Self {
             interval: policy.interval,

@@ -63,11 +63,7 @@ pub struct ListenerLimits {
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self {
-            tls_handshake: Duration::from_secs(5),
-            handshake: Duration::from_secs(10),
-            head: HeadLimits::default(),
-        }
+        Self { tls_handshake: Duration::from_secs(5), handshake: Duration::from_secs(10), head: HeadLimits::default() }
     }
 }
 

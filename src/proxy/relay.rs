@@ -293,6 +293,8 @@ impl Relay {
                 Some(code) => {
                     put(&mut self.down, Direction::Out, code, "", Stop::Frame);
                 }
+                // The client ended first; that the service follows it is no loss.
+                None if self.up.input == Input::Ended => self.down.shut = true,
                 None if self.down.at_frame_boundary() => self.begin(Cause::UpstreamLost, session, None),
                 None => {
                     self.conclude(CloseReason::BackendReset, Initiator::Backend, None);
@@ -351,15 +353,16 @@ impl Relay {
     /// How it ended, once both sides are done.
     fn finished(&self) -> Option<Closed> {
         let gone = |leg: &Leg| leg.input == Input::Ended;
-        let client_gone = self.up.close_seen.is_none() && (gone(&self.up) || self.down.output == Output::Broken);
-        let client_done = client_gone || (self.down.is_shut && (self.up.close_seen.is_some() || gone(&self.up)));
+        let vanished = self.up.close_seen.is_none() && (gone(&self.up) || self.down.output == Output::Broken);
+        let client_done = vanished || (self.down.is_shut && (self.up.close_seen.is_some() || gone(&self.up)));
         let told = self.up.drained() && (self.up.output != Output::Open || self.up.is_shut);
         let service_done = told && (self.down.close_seen.is_some() || gone(&self.down));
         (client_done && service_done).then(|| self.outcome()).filter(|_| self.ending.is_some())
     }
 
     fn outcome(&self) -> Closed {
-        let lost = Closed { reason: CloseReason::BackendReset, initiator: Initiator::Backend, code: None, forced: false };
+        let lost =
+            Closed { reason: CloseReason::BackendReset, initiator: Initiator::Backend, code: None, forced: false };
         self.outcome.unwrap_or(lost)
     }
 
@@ -371,8 +374,8 @@ impl Relay {
             return if unsettled { ending.deadline.min(ending.grace) } else { ending.deadline };
         }
         let idle = self.idle.map(|idle| self.last_frame + idle);
-        let keepalive = self.keepalive.as_ref().and_then(|k| k.next());
-        [idle, self.max_age, self.ordered, keepalive].into_iter().flatten().fold(far, Instant::min)
+        let ping = self.keepalive.as_ref().and_then(|keepalive| keepalive.next());
+        [idle, self.max_age, self.ordered, ping].into_iter().flatten().fold(far, Instant::min)
     }
 
     /// Does what is due now. Some when nothing is left to wait for.

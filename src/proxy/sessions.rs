@@ -5,7 +5,9 @@
 //! it ends is the relay's business.
 
 use super::close::Cause;
-use crate::routing::{Address, Backend, Drain, Holding, HostPattern, OnEndpointTerminating, RoutingTable, Rule, Standing};
+use crate::routing::{
+    Address, Backend, Drain, Holding, HostPattern, OnEndpointTerminating, RoutingTable, Rule, Standing,
+};
 use crate::telemetry::{RuleMetrics, SessionCounters};
 use futures_util::task::AtomicWaker;
 use std::collections::HashMap;
@@ -198,8 +200,8 @@ impl Sessions {
     }
 
     /// Calls `see` for every live session, in no order, while the register is held.
-    pub fn for_each(&self, mut see: impl FnMut(&Arc<Session>)) {
-        lock(&self.live).values().for_each(|session| see(session));
+    pub fn for_each(&self, see: impl FnMut(&Arc<Session>)) {
+        lock(&self.live).values().for_each(see);
     }
 
     /// Asks the sessions that `table` has no place for to end, each within its own route's window.
@@ -216,7 +218,7 @@ impl Sessions {
 
     /// Asks one session to end if `table` has no place for it: for a session that was entered under an older
     /// table and found its endpoint after this one had been applied.
-    pub(crate) fn recheck(&self, table: &RoutingTable, session: &Arc<Session>) {
+    pub(crate) fn recheck(table: &RoutingTable, session: &Arc<Session>) {
         if let Some(cause) = verdict(table, session)
             && session.ending().is_none()
         {

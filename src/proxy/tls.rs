@@ -55,7 +55,11 @@ pub fn acceptor(table: watch::Receiver<Arc<RoutingTable>>) -> Result<TlsAcceptor
 ///
 /// # Errors
 /// [`TlsError`]; the client has been sent the alert that TLS has for it.
-pub(crate) async fn accept(acceptor: &TlsAcceptor, stream: TcpStream, deadline: Instant) -> Result<Transport, TlsError> {
+pub(crate) async fn accept(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    deadline: Instant,
+) -> Result<Transport, TlsError> {
     let accepted = tokio::time::timeout_at(deadline, acceptor.accept(stream)).await.map_err(|_| TlsError::Timeout)?;
     Ok(Transport::Tls(Box::new(accepted?.into())))
 }

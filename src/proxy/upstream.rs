@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::transport::Transport;
 use super::upstream_tls::UpstreamTlsConfigs;
 use crate::routing::{Address, Backend, BackendId, BackendTarget, Rule};
-use crate::telemetry::HandshakeReason;
+use crate::telemetry::{HandshakePhase, HandshakeReason, Metrics};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use std::io;
@@ -37,6 +37,8 @@ pub struct Dialer {
     pub limits: HeadLimits,
     /// TLS configurations towards upstreams.
     pub tls: UpstreamTlsConfigs,
+    /// Where connect errors and durations are counted; `None` counts nothing.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 /// Told of each choice before the dial, so that the session is registered under its endpoint; told again when
@@ -168,13 +170,18 @@ impl Dialer {
                 return Err(ConnectError::NoneReady(backend.id.clone()));
             };
             on_chosen(backend, &endpoint);
-            let in_time = deadline.min(Instant::now() + rule.policy.timeouts.backend_connect);
+            let began = Instant::now();
+            let in_time = deadline.min(began + rule.policy.timeouts.backend_connect);
             match dial(&endpoint, backend.tls.as_deref(), &self.tls, in_time).await {
                 Ok(transport) => {
+                    self.took(HandshakePhase::BackendConnect, began);
                     let chosen = Chosen { backend: Arc::clone(backend), endpoint, lease };
                     return self.agree(transport, chosen, offer, peer, deadline).await;
                 }
                 Err(error) => {
+                    if let Some(metrics) = &self.metrics {
+                        metrics.backend(&backend.id).connect_failed(error.label());
+                    }
                     let last = tried.len() + 1 == MAX_TRIES || Instant::now() >= deadline;
                     tried.push(endpoint);
                     if last || !self.balancer.has_other(backend, &tried) {
@@ -183,6 +190,12 @@ impl Dialer {
                     }
                 }
             }
+        }
+    }
+
+    fn took(&self, phase: HandshakePhase, began: Instant) {
+        if let Some(metrics) = &self.metrics {
+            metrics.handshake_took(phase, began.elapsed());
         }
     }
 
@@ -195,6 +208,7 @@ impl Dialer {
         peer: &Peer,
         deadline: Instant,
     ) -> Result<Upstream, ConnectError> {
+        let began = Instant::now();
         let mut buffer = BytesMut::with_capacity(1024);
         let exchange = async {
             transport.write_all(&request_head(offer, peer)).await.map_err(ConnectError::Broken)?;
@@ -202,6 +216,7 @@ impl Dialer {
             self.read_answer(&mut transport, &mut buffer).await
         };
         let head = timeout_at(deadline, exchange).await.unwrap_or(Err(ConnectError::Silent))?;
+        self.took(HandshakePhase::BackendResponse, began);
         let leftover = if buffer.is_empty() { Bytes::new() } else { buffer.freeze() };
         let Chosen { backend, endpoint, lease } = chosen;
         if head.status != 101 {

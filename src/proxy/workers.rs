@@ -40,7 +40,8 @@ impl Workers {
         let mut addresses = Vec::new();
         for &Listen { mut address, scheme } in listen {
             for sockets in &mut bound {
-                let named = |e: std::io::Error| std::io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"));
+                let named =
+                    |e: std::io::Error| std::io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"));
                 let socket = listener::bind(address, count > 1).map_err(named)?;
                 address = socket.local_addr().map_err(named)?;
                 sockets.push((socket, scheme));

@@ -71,7 +71,7 @@ impl RoutingTable {
             }
         };
         Explanation {
-            considered: self.hosts_for(request.host).flat_map(|host| host.all()).map(tell).collect(),
+            considered: self.hosts_for(request.host).flat_map(super::table::HostRules::all).map(tell).collect(),
             found: self.find(request).ok(),
         }
     }

@@ -1,6 +1,6 @@
 //! Matches: what a rule asks of a handshake's path, headers, query and offered subprotocols.
 //!
-//! Conditions inside one match are ANDed; the matches of a rule are ORed. Precedence between matches is the
+//! Conditions inside one match are `ANDed`; the matches of a rule are `ORed`. Precedence between matches is the
 //! derived order of [`Match::rank`] and nothing else, so that "who wins" is one comparison everywhere.
 
 use super::explain::Mismatch;
@@ -174,8 +174,8 @@ impl Match {
                 return Err(Mismatch::QueryParam(query.to_string()));
             }
         }
-        let offered = |wanted: &Box<str>| request.subprotocols.contains(&&**wanted);
-        if !self.subprotocols.is_empty() && !self.subprotocols.iter().any(offered) {
+        let offered = |wanted: &str| request.subprotocols.contains(&wanted);
+        if !self.subprotocols.is_empty() && !self.subprotocols.iter().any(|wanted| offered(wanted)) {
             return Err(Mismatch::Subprotocol(self.subprotocols.join(" or ")));
         }
         Ok(())

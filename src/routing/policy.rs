@@ -7,6 +7,7 @@ fn whole<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::
     serializer.collect_str(&format_args!("{duration:?}"))
 }
 
+#[allow(clippy::ref_option)] // serde hands a reference
 fn optional<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => whole(duration, serializer),
@@ -105,11 +106,7 @@ pub struct Keepalive {
 
 impl Default for Keepalive {
     fn default() -> Self {
-        Self {
-            mode: KeepaliveMode::default(),
-            interval: Duration::from_secs(30),
-            timeout: Duration::from_secs(10),
-        }
+        Self { mode: KeepaliveMode::default(), interval: Duration::from_secs(30), timeout: Duration::from_secs(10) }
     }
 }
 

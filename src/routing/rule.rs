@@ -58,7 +58,7 @@ pub struct Rule {
     /// Whether the user named it: a name identifies a rule across edits, a position does not.
     #[serde(skip)]
     pub named: bool,
-    /// ORed, never empty.
+    /// `ORed`, never empty.
     pub matches: Vec<Match>,
     /// Where its sessions go, in the order of the object.
     pub backends: Vec<WeightedBackend>,

@@ -52,7 +52,7 @@ pub struct End {
     pub forced: bool,
     /// Messages from and to the client.
     pub messages: (u64, u64),
-    /// Payload bytes from and to the client.
+    /// Bytes on the wire from and to the client.
     pub bytes: (u64, u64),
     /// From the accepted connection.
     pub duration: Duration,

@@ -15,11 +15,12 @@ const SIZES: usize = SIZE_BUCKETS.len() + 1;
 
 /// What has passed in one direction. Only one task may write a direction at a time; anyone may read.
 ///
-/// 136 bytes, because there is one pair for each session.
+/// 144 bytes, because there is one pair for each session.
 #[derive(Debug, Default)]
 pub struct DirectionCounters {
     sizes: [AtomicU64; SIZES],
     messages: [AtomicU64; 2],
+    payload: AtomicU64,
     bytes: AtomicU64,
     control: [AtomicU64; 3],
 }
@@ -30,7 +31,7 @@ fn add(counter: &AtomicU64, more: u64) {
 }
 
 impl DirectionCounters {
-    /// Counts payload bytes of data frames as they pass.
+    /// Counts bytes on the wire as they pass: headers and payloads of frames of any kind.
     pub fn bytes(&self, count: u64) {
         add(&self.bytes, count);
     }
@@ -40,6 +41,7 @@ impl DirectionCounters {
         let bucket = SIZE_BUCKETS.iter().position(|bound| size <= *bound).unwrap_or(SIZE_BUCKETS.len());
         add(&self.sizes[bucket], 1);
         add(&self.messages[opcode as usize], 1);
+        add(&self.payload, size);
     }
 
     /// Counts a control frame that was passed on, or one of our own that was sent.
@@ -51,6 +53,7 @@ impl DirectionCounters {
         DirectionTally {
             sizes: std::array::from_fn(|at| self.sizes[at].load(Relaxed)),
             messages: std::array::from_fn(|at| self.messages[at].load(Relaxed)),
+            payload: self.payload.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             control: std::array::from_fn(|at| self.control[at].load(Relaxed)),
         }
@@ -96,7 +99,9 @@ pub struct DirectionTally {
     pub sizes: [u64; SIZES],
     /// Messages by [`DataOpcode`].
     pub messages: [u64; 2],
-    /// Payload bytes of data frames.
+    /// Payload bytes of whole messages.
+    pub payload: u64,
+    /// Bytes on the wire.
     pub bytes: u64,
     /// Control frames by [`ControlOpcode`].
     pub control: [u64; 3],
@@ -123,6 +128,7 @@ impl AddAssign for DirectionTally {
     fn add_assign(&mut self, other: Self) {
         self.sizes.iter_mut().zip(other.sizes).for_each(|(a, b)| *a += b);
         self.messages.iter_mut().zip(other.messages).for_each(|(a, b)| *a += b);
+        self.payload = self.payload.wrapping_add(other.payload);
         self.bytes += other.bytes;
         self.control.iter_mut().zip(other.control).for_each(|(a, b)| *a += b);
     }
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_session_stays_small() {
-        assert_eq!(size_of::<DirectionCounters>(), 136);
-        assert_eq!(size_of::<SessionCounters>(), 280);
+        assert_eq!(size_of::<DirectionCounters>(), 144);
+        assert_eq!(size_of::<SessionCounters>(), 296);
     }
 }

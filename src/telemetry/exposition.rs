@@ -4,7 +4,7 @@
 
 use super::counters::Tally;
 use super::labels::{ConnectReason, ControlOpcode, DataOpcode, Direction, HandshakeReason};
-use super::metrics::{Metrics, State, size_bounds};
+use super::metrics::{BackendEndpoints, Metrics, State, size_bounds};
 use super::process;
 use super::rules::{RuleLabels, RuleMetrics, Sizes, Totals};
 use prometheus::core::{Collector, Desc};
@@ -19,15 +19,11 @@ const FAMILIES: [(&str, &str, MetricType); 12] = [
     ("sheave_connections_closed_total", "Sessions ended, by why, by whom and with what code.", MetricType::COUNTER),
     ("sheave_handshakes_total", "Handshakes answered or given up, by outcome.", MetricType::COUNTER),
     ("sheave_messages_total", "Whole data messages relayed.", MetricType::COUNTER),
-    ("sheave_bytes_total", "Payload bytes of data messages relayed.", MetricType::COUNTER),
+    ("sheave_bytes_total", "Bytes of frames relayed, headers included.", MetricType::COUNTER),
     ("sheave_control_frames_total", "Control frames relayed or sent by us.", MetricType::COUNTER),
-    (
-        "sheave_message_size_bytes",
-        "Payload sizes of messages; the sum runs ahead by unfinished ones.",
-        MetricType::HISTOGRAM,
-    ),
+    ("sheave_message_size_bytes", "Payload sizes of whole messages.", MetricType::HISTOGRAM),
     ("sheave_backend_endpoints", "Endpoints in the table.", MetricType::GAUGE),
-    ("sheave_backend_connections_active", "Open connections to a backend's endpoints.", MetricType::GAUGE),
+    ("sheave_backend_connections_active", "Sessions open to a backend's endpoints.", MetricType::GAUGE),
     ("sheave_backend_connect_errors_total", "Connections to endpoints that could not be made.", MetricType::COUNTER),
     ("sheave_drain_connections_remaining", "Sessions that a stopping Sheave still waits for.", MetricType::GAUGE),
 ];
@@ -128,7 +124,7 @@ impl Families {
             }
             let mut histogram = Histogram::default();
             histogram.set_sample_count(sizes.counts.iter().sum());
-            histogram.set_sample_sum(sizes.bytes as f64);
+            histogram.set_sample_sum(sizes.payload as f64);
             histogram.set_bucket(bounds);
             let mut metric = Metric::from_label(vec![pair("direction", direction.as_str())]);
             metric.set_histogram(histogram);
@@ -137,9 +133,10 @@ impl Families {
     }
 
     fn backends(&mut self, state: &State) {
-        for (id, (ready, draining)) in &state.published.backends {
+        for (id, endpoints) in &state.published.backends {
             let id = id.to_string();
-            for (word, number) in [("ready", *ready), ("draining", *draining)] {
+            let BackendEndpoints { draining, not_ready, ready } = *endpoints;
+            for (word, number) in [("draining", draining), ("not_ready", not_ready), ("ready", ready)] {
                 self.push(Family::Endpoints, &[("backend", &id), ("state", word)], number as f64);
             }
         }
@@ -251,7 +248,7 @@ mod tests {
     use crate::routing::{BackendId, RouteId, RuleId};
     use crate::telemetry::counters::SessionCounters;
     use crate::telemetry::labels::{CloseReason, DataOpcode, Direction, HandshakeReason, Initiator};
-    use crate::telemetry::metrics::{FORGET_AFTER, Metrics, Published};
+    use crate::telemetry::metrics::{BackendEndpoints, FORGET_AFTER, Metrics, Published};
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
@@ -282,7 +279,7 @@ mod tests {
         }));
         rule.opened();
         counters.direction(Direction::In).message(DataOpcode::Text, 100);
-        counters.direction(Direction::In).bytes(100);
+        counters.direction(Direction::In).bytes(106);
 
         let messages = format!("sheave_messages_total{{{LABELS},direction=\"in\",opcode=\"text\"}}");
         let check = |active: f64| {
@@ -334,7 +331,7 @@ mod tests {
         assert!(kept(later), "a session is still open");
         rule.closed(&SessionCounters::default(), (CloseReason::RuleGone, Initiator::Proxy, Some(1012)), Duration::ZERO);
         drop(rule);
-        assert!(kept(later - Duration::from_secs(1)));
+        assert!(kept(start + FORGET_AFTER.saturating_sub(Duration::from_secs(1))));
         assert!(!kept(later));
     }
 
@@ -342,14 +339,18 @@ mod tests {
     fn backends_show_their_endpoints_and_go_with_the_table() {
         let metrics = Metrics::new(10);
         let backend = BackendId { namespace: "ns".into(), service: "chat".into(), port: 80 };
-        metrics.backend(&backend).connected();
-        let published = Published { backends: [(backend, (2, 1))].into(), ..Published::default() };
+        let connection = metrics.backend(&backend).connected();
+        let published = Published {
+            backends: [(backend, BackendEndpoints { ready: 2, draining: 1, not_ready: 0 })].into(),
+            ..Published::default()
+        };
         metrics.published(published);
         let text = metrics.expose();
         assert_eq!(sample(&text, "sheave_backend_endpoints{backend=\"ns/chat:80\",state=\"draining\"}"), Some(1.0));
         assert_eq!(sample(&text, "sheave_backend_connections_active{backend=\"ns/chat:80\"}"), Some(1.0));
         assert_eq!(sample(&text, "sheave_config_generation"), Some(1.0));
         assert!(sample(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6), "{text}");
+        drop(connection);
         metrics.published(Published::default());
         assert!(!metrics.expose().contains("ns/chat:80"));
     }

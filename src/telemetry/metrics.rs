@@ -36,21 +36,30 @@ pub type Live = dyn Fn(&mut dyn FnMut(&RuleMetrics, &SessionCounters)) + Send + 
 pub struct Published {
     /// Every rule.
     pub rules: HashSet<RuleId>,
-    /// Endpoints of every backend: ready, draining.
-    pub backends: BTreeMap<BackendId, (usize, usize)>,
+    /// Endpoints of every backend.
+    pub backends: BTreeMap<BackendId, BackendEndpoints>,
     /// End of validity of every certificate by its source, seconds since 1970.
     pub certificates: BTreeMap<Box<str>, i64>,
+}
+
+/// How many endpoints of a backend are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendEndpoints {
+    /// Terminating.
+    pub draining: usize,
+    /// Neither ready nor terminating.
+    pub not_ready: usize,
+    /// Open for new sessions.
+    pub ready: usize,
 }
 
 /// What became of one reading of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reload {
-    /// Whether it was taken, in whole or at start in part.
-    pub successful: bool,
-    /// Documents that could not be read.
+    /// Documents that could not be read; 0 is success.
     pub problems: usize,
-    /// Routes that were accepted and that were not.
-    pub routes: (usize, usize),
+    /// Routes that were accepted and that were not; `None` when the last good table was kept.
+    pub routes: Option<(usize, usize)>,
     /// From the start of the reading to the compiled table.
     pub build: Duration,
 }
@@ -170,7 +179,7 @@ impl Metrics {
             ),
             last_successful: gauge(
                 "sheave_config_last_reload_successful",
-                "Whether the last reading was taken: 1 or 0.",
+                "Whether the last reading had no problem: 1 or 0.",
             ),
             build: seconds("sheave_config_build_seconds", "How long the last reading took to become a table."),
             problems: gauge("sheave_config_problems", "Documents of the last reading that could not be read."),
@@ -234,10 +243,12 @@ impl Metrics {
             return rule;
         }
         self.series_dropped.inc();
-        if state.overflow.is_none() {
-            state.overflow = Some(state.rule(RuleLabels::all("_overflow"), &self.ledger));
+        if let Some(overflow) = &state.overflow {
+            return Arc::clone(overflow);
         }
-        Arc::clone(state.overflow.as_ref().expect("it was put there one line above"))
+        let overflow = state.rule(RuleLabels::all("_overflow"), &self.ledger);
+        state.overflow = Some(Arc::clone(&overflow));
+        overflow
     }
 
     /// Where handshakes are counted that reached no rule; its labels are empty.
@@ -286,14 +297,15 @@ impl Metrics {
 
     /// Records what became of a reading of the configuration.
     pub fn reloaded(&self, reload: &Reload) {
-        self.config.last_successful.set(i64::from(reload.successful));
+        let successful = reload.problems == 0;
+        self.config.last_successful.set(i64::from(successful));
         self.config.problems.set(count(reload.problems));
         self.config.build.set(reload.build.as_secs_f64());
-        if reload.successful {
-            self.config.routes.with_label_values(&["true"]).set(count(reload.routes.0));
-            self.config.routes.with_label_values(&["false"]).set(count(reload.routes.1));
+        if let Some((accepted, refused)) = reload.routes {
+            self.config.routes.with_label_values(&["true"]).set(count(accepted));
+            self.config.routes.with_label_values(&["false"]).set(count(refused));
         }
-        if reload.successful && reload.problems == 0 {
+        if successful {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.config.last_success.set(now.as_secs_f64());
         }

@@ -27,7 +27,7 @@ pub(super) struct Ledger {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sizes {
     pub(super) counts: [u64; SIZE_BUCKETS.len() + 1],
-    pub(super) bytes: u64,
+    pub(super) payload: u64,
 }
 
 impl Sizes {
@@ -35,7 +35,7 @@ impl Sizes {
         for direction in super::labels::Direction::ALL {
             let (sizes, tally) = (&mut both[*direction as usize], tally.direction(*direction));
             sizes.counts.iter_mut().zip(tally.sizes).for_each(|(a, b)| *a += b);
-            sizes.bytes += tally.bytes;
+            sizes.payload = sizes.payload.wrapping_add(tally.payload);
         }
     }
 }
@@ -166,14 +166,10 @@ pub struct BackendMetrics {
 }
 
 impl BackendMetrics {
-    /// Counts a connection to one of its endpoints. Each call is to be followed by one of [`Self::disconnected`].
-    pub fn connected(&self) {
+    /// Counts a session at one of its endpoints until the guard is dropped.
+    pub fn connected(self: Arc<Self>) -> BackendConnection {
         self.active.fetch_add(1, Relaxed);
-    }
-
-    /// Counts the end of a connection.
-    pub fn disconnected(&self) {
-        self.active.fetch_sub(1, Relaxed);
+        BackendConnection(self)
     }
 
     /// Counts a connection that could not be made.
@@ -187,5 +183,15 @@ impl BackendMetrics {
 
     pub(super) fn errors_total(&self, reason: ConnectReason) -> u64 {
         self.errors[reason as usize].load(Relaxed)
+    }
+}
+
+/// One session of a backend; see [`BackendMetrics::connected`].
+#[derive(Debug)]
+pub struct BackendConnection(Arc<BackendMetrics>);
+
+impl Drop for BackendConnection {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
     }
 }

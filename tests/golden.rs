@@ -1,5 +1,5 @@
 //! Golden cases: `tests/golden/CASE/in.yaml`, read as a folder is and compiled, must give the table and the
-//! verdicts beside it. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them; read the diff before committing.
+//! verdicts beside it. A case whose name begins with `cluster_` is compiled with a cluster's options. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them; read the diff before committing.
 
 use serde::Serialize;
 use sheave::compile::{Compiled, Options, Snapshot, Verdicts, compile};
@@ -32,8 +32,13 @@ fn read(case: &Path) -> FolderContents {
     folder::read(&case.join("in.yaml")).expect("in.yaml is readable")
 }
 
-fn compiled(contents: &FolderContents) -> Compiled {
-    compile(&snapshot(contents.documents.clone(), TAKEN_AT), &Options::folder())
+fn is_cluster(case: &Path) -> bool {
+    case.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cluster_"))
+}
+
+fn compiled(case: &Path, contents: &FolderContents) -> Compiled {
+    let options = if is_cluster(case) { Options::default() } else { Options::folder() };
+    compile(&snapshot(contents.documents.clone(), TAKEN_AT), &options)
 }
 
 fn status(case: &Path, contents: &FolderContents, verdicts: &Verdicts) -> String {
@@ -48,7 +53,7 @@ fn every_case_compiles_to_its_table_and_status() {
     let mut wrong = Vec::new();
     for case in cases() {
         let contents = read(&case);
-        let Compiled { table, verdicts } = compiled(&contents);
+        let Compiled { table, verdicts } = compiled(&case, &contents);
         let outputs = [
             ("table.yaml", serde_saphyr::to_string(&table).expect("a table is YAML")),
             ("status.yaml", status(&case, &contents, &verdicts)),
@@ -73,11 +78,11 @@ fn every_case_compiles_to_its_table_and_status() {
 fn compiling_twice_and_in_another_order_gives_an_equal_table() {
     for case in cases() {
         let contents = read(&case);
-        let once = compiled(&contents);
-        let again = compiled(&contents);
+        let once = compiled(&case, &contents);
+        let again = compiled(&case, &contents);
         let reversed =
             FolderContents { documents: contents.documents.iter().rev().cloned().collect(), problems: Vec::new() };
-        let other = compiled(&reversed);
+        let other = compiled(&case, &reversed);
         assert!(once.table == again.table && once.table == other.table, "{}", case.display());
         assert!(once.verdicts == again.verdicts && once.verdicts == other.verdicts, "{}", case.display());
     }
@@ -89,14 +94,14 @@ fn all_cases_at_once_harm_each_other_only_where_they_meet() {
     // if it is accepted alone, or shares a host and loses it, and is told so.
     let mut together = Snapshot { taken_at: TAKEN_AT, ..Snapshot::default() };
     let mut alone = BTreeMap::new();
-    for case in cases() {
+    for case in cases().into_iter().filter(|case| !is_cluster(case)) {
         let contents = read(&case);
         let snapshot = snapshot(contents.documents.clone(), TAKEN_AT);
         if !snapshot.classes.is_empty() {
             continue; // classes have no namespace to keep them apart
         }
         let label = case.file_name().expect("a name").to_string_lossy().into_owned();
-        let verdicts = compiled(&contents).verdicts;
+        let verdicts = compiled(&case, &contents).verdicts;
         for (key, object) in snapshot.routes {
             let verdict = verdicts.iter().find(|v| v.object.namespace == key.namespace && v.object.name == key.name);
             let mut moved = key.clone();

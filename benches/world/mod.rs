@@ -9,13 +9,13 @@ use sheave::compile::{ObjectKey, Snapshot};
 use std::sync::Arc;
 
 /// How many routes there are.
-pub const ROUTES: usize = 5_000;
+pub(crate) const ROUTES: usize = 5_000;
 
 const ENDPOINTS_EACH: usize = 10;
 
 /// How the routes share hosts.
 #[derive(Clone, Copy)]
-pub enum Hosts {
+pub(crate) enum Hosts {
     /// All on one, told apart by the path.
     One,
     /// A host for each.
@@ -24,7 +24,7 @@ pub enum Hosts {
 
 impl Hosts {
     /// Host and path that reach route `at` and no other.
-    pub fn of(self, at: usize) -> (String, String) {
+    pub(crate) fn of(self, at: usize) -> (String, String) {
         match self {
             Self::One => ("chat.example.com".to_owned(), format!("/tenants/{at}/ws")),
             Self::Spread => (format!("tenant-{at}.example.com"), "/tenants/ws".to_owned()),
@@ -33,7 +33,7 @@ impl Hosts {
 }
 
 /// The name of route `at` and its Service.
-pub fn name(at: usize) -> String {
+pub(crate) fn name(at: usize) -> String {
     format!("tenant-{at:04}")
 }
 
@@ -42,7 +42,7 @@ fn object<T: DeserializeOwned>(value: Value) -> Arc<T> {
 }
 
 /// The snapshot.
-pub fn snapshot(hosts: Hosts) -> Snapshot {
+pub(crate) fn snapshot(hosts: Hosts) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for at in 0..ROUTES {
         let name = name(at);

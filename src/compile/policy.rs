@@ -202,3 +202,31 @@ impl Judge<'_> {
         Some(ceiling)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_that_the_schema_let_through_is_told_and_replaced() {
+        let spec: WebSocketRouteSpec =
+            serde_saphyr::from_str("{rules: [], timeouts: {handshake: 0s}, drain: {timeout: 0s}}").expect("a spec");
+        let mut faults = Vec::new();
+        let policy = route_policy(&spec, ("websocket", &Defaults::default(), &Ceilings::default()), &mut faults);
+        let fields: Vec<_> = faults.iter().filter_map(|fault| fault.message.split(": ").next()).collect();
+        assert_eq!(fields, ["spec.timeouts.handshake", "spec.drain.timeout"]);
+        assert_eq!(policy, Policy::default());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_class_is_not_repeated_on_its_routes() {
+        let defaults: Defaults = serde_saphyr::from_str("{messages: {maxMessageBytes: 0}}").expect("defaults");
+        let ceilings: Ceilings = serde_saphyr::from_str("{maxMessageBytes: 1024}").expect("ceilings");
+        assert_eq!(class_faults("websocket", &defaults, &ceilings).len(), 1);
+        let spec: WebSocketRouteSpec = serde_saphyr::from_str("{rules: []}").expect("a spec");
+        let mut faults = Vec::new();
+        let policy = route_policy(&spec, ("websocket", &defaults, &ceilings), &mut faults);
+        assert_eq!(faults, []);
+        assert_eq!(policy.messages.max_message_bytes, Some(1024));
+    }
+}

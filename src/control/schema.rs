@@ -76,6 +76,8 @@ pub(crate) fn check(kind: &str, object: &mut Value) -> Option<Vec<Fault>> {
         let broken = broken.into_iter().flat_map(kube_cel::ValidationErrors::into_vec);
         faults.extend(broken.map(|e| Fault { field: e.field_path, message: e.message }));
     }
+    // The rules are evaluated in no particular order.
+    faults.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
     Some(faults)
 }
 

@@ -35,7 +35,7 @@ lint: ## clippy, with warnings denied
 
 .PHONY: docs
 docs: ## build the documentation, with warnings denied
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps --document-private-items
 
 .PHONY: deny
 deny: ## licences, bans and sources of every dependency; advisories where their database can be reached

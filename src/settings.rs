@@ -150,7 +150,7 @@ enum Command {
         /// Folder of YAML files
         #[arg(value_name = "DIR")]
         folder: PathBuf,
-        /// Where the handshake goes: ws:// or wss://HOST[:PORT]/PATH[?QUERY]
+        /// Where the handshake goes: a ws:// or wss:// URL, query included
         #[arg(long)]
         url: String,
         /// A header of the handshake, 'NAME: VALUE'; may be repeated

@@ -3,6 +3,10 @@
 //! A session lives and dies on the worker that accepted it, so relaying a message wakes no other thread. The
 //! kernel deals connections out over the workers' sockets (`SO_REUSEPORT`). This module is the only one that
 //! knows; everything else is written as if there were one runtime.
+//!
+//! Chosen by measurement, in one run each beside nginx (two cores, two workers): CPU per 128 B message relative to
+//! nginx was 1.00 in this shape and 1.05 with one multi-threaded runtime of two threads. A handshake was 1.23 and
+//! 1.19, within the noise of either run; sessions live for hours, so the message decides.
 
 use super::Proxy;
 use super::listener;

@@ -55,7 +55,8 @@ pub fn serve(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: Arc<Proxy>) -
         let closed = opened.relay.run(session, &proxy.metrics).await;
         drop((opened.lease, opened.counted));
         let duration = accepted.elapsed();
-        session.metrics.closed(&session.counters, (closed.reason, closed.initiator, closed.code), duration);
+        let since_101 = duration.saturating_sub(opened.story.took);
+        session.metrics.closed(&session.counters, (closed.reason, closed.initiator, closed.code), since_101);
         if closed.forced {
             proxy.metrics.drain_forced();
         }

@@ -2,7 +2,7 @@
 # Starts the echo backend and Sheave on a folder, prints what to try, and ends both on Ctrl-C.
 set -eu
 folder=${1:-examples/routes}
-target/release/examples/echo 127.0.0.1:9001 &
+target/release/sheave echo --listen 127.0.0.1:9001 &
 echo=$!
 trap 'kill "$echo" 2>/dev/null || true' EXIT
 cat <<TEXT

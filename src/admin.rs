@@ -36,7 +36,8 @@ const PATHS: &str = "Sheave admin. Paths:
   /readyz    200 when ready for traffic, else 503 with the reason
   /metrics   Prometheus text
   /table     the live routing table, JSON
-  /sessions  live sessions, JSON; ?route=NAMESPACE/NAME[/RULE]&endpoint=ADDRESS&peer=ADDRESS[:PORT]&limit=N
+  /sessions  live sessions, JSON; ?route=NAMESPACE/NAME[/RULE]&endpoint=ADDRESS&peer=ADDRESS[:PORT]
+             &consumer=NAME&limit=N
 ";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -64,13 +65,15 @@ pub struct SessionsQuery {
     pub endpoint: Option<String>,
     /// The client's address, with or without its port.
     pub peer: Option<String>,
+    /// The client's name.
+    pub consumer: Option<String>,
     /// How many at most, 1 to 10,000. Default 100.
     pub limit: usize,
 }
 
 impl SessionsQuery {
     fn parse(query: &str) -> Result<Self, String> {
-        let mut parsed = Self { route: None, endpoint: None, peer: None, limit: SESSIONS };
+        let mut parsed = Self { route: None, endpoint: None, peer: None, consumer: None, limit: SESSIONS };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode_query(value).into_owned();
@@ -78,18 +81,19 @@ impl SessionsQuery {
                 "route" => parsed.route = Some(value),
                 "endpoint" => parsed.endpoint = Some(value),
                 "peer" => parsed.peer = Some(value),
+                "consumer" => parsed.consumer = Some(value),
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=MAX_SESSIONS).contains(limit));
                     parsed.limit = limit.ok_or_else(|| format!("limit: give a number from 1 to {MAX_SESSIONS}\n"))?;
                 }
-                _ => return Err("unknown parameter: give route, endpoint, peer or limit\n".to_owned()),
+                _ => return Err("unknown parameter: give route, endpoint, peer, consumer or limit\n".to_owned()),
             }
         }
         Ok(parsed)
     }
 
     /// Whether a session is asked for.
-    pub fn accepts(&self, rule: &RuleId, endpoint: &str, peer: SocketAddr) -> bool {
+    pub fn accepts(&self, rule: &RuleId, endpoint: &str, peer: SocketAddr, consumer: Option<&str>) -> bool {
         let route = self.route.as_deref().is_none_or(|wanted| {
             let route = rule.route.to_string();
             wanted == route || wanted.strip_prefix(&route).and_then(|w| w.strip_prefix('/')) == Some(&*rule.rule)
@@ -98,6 +102,7 @@ impl SessionsQuery {
         route
             && self.endpoint.as_deref().is_none_or(|wanted| wanted == endpoint)
             && self.peer.as_deref().is_none_or(peers)
+            && self.consumer.as_deref().is_none_or(|wanted| Some(wanted) == consumer)
     }
 }
 
@@ -238,16 +243,25 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_chosen_by_route_rule_endpoint_and_peer() {
+    fn sessions_are_chosen_by_route_rule_endpoint_peer_and_consumer() {
         let rule = RuleId { route: RouteId { namespace: "ns".into(), name: "chat".into() }, rule: "0".into() };
         let accepts = |query: &str| {
             let peer = "[::1]:5000".parse().unwrap();
-            SessionsQuery::parse(query).unwrap().accepts(&rule, "10.0.0.1:80", peer)
+            SessionsQuery::parse(query).unwrap().accepts(&rule, "10.0.0.1:80", peer, Some("alice"))
         };
-        for query in ["", "route=ns/chat", "route=ns/chat/0", "peer=::1&endpoint=10.0.0.1:80", "peer=%5B::1%5D:5000"] {
+        for query in [
+            "",
+            "route=ns/chat",
+            "route=ns/chat/0",
+            "peer=::1&endpoint=10.0.0.1:80",
+            "peer=%5B::1%5D:5000",
+            "consumer=alice",
+        ] {
             assert!(accepts(query), "{query}");
         }
-        for query in ["route=ns", "route=ns/chat/1", "route=ns/chat2", "peer=::2", "endpoint=10.0.0.1:8"] {
+        for query in
+            ["route=ns", "route=ns/chat/1", "route=ns/chat2", "peer=::2", "endpoint=10.0.0.1:8", "consumer=ali"]
+        {
             assert!(!accepts(query), "{query}");
         }
     }

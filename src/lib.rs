@@ -17,6 +17,7 @@ pub mod command;
 pub mod compile;
 pub mod control;
 pub mod drain;
+pub mod feedback;
 pub mod proxy;
 pub mod routing;
 pub mod settings;

@@ -3,23 +3,40 @@
 //! The command line parser only finds the words. What they mean is checked here, each on its own, so that three
 //! mistakes are three lines and not three attempts. Nothing else reads the environment.
 
+mod capacity;
 mod value;
+mod words;
 
-pub use value::{BackendUrl, HandshakeUrl};
+pub use capacity::Capacity;
+pub use value::{BackendUrl, HandshakeUrl, SocketUrl};
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use words::{ClusterWords, Command, RunWords, Words};
 
 /// What the process is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
+    /// Write a `WebSocketClass` to the cluster: the whole object, with a name.
+    ApplyClass(serde_json::Value),
     /// Say what status each object of a folder would get.
     Check(PathBuf),
+    /// Serve what a cluster's API server holds.
+    Controller {
+        /// How to run.
+        run: Run,
+        /// How to follow the cluster.
+        cluster: Cluster,
+    },
+    /// Open a WebSocket and see it through.
+    Connect(Connect),
     /// Print the CRDs.
     Crd,
+    /// Send back what is sent.
+    Echo(SocketAddr),
     /// Say which rule a handshake would reach.
     Explain(Explain),
     /// Serve one backend with no file at all.
@@ -49,12 +66,46 @@ pub struct Explain {
     pub headers: Vec<(String, String)>,
     /// The subprotocols it offers, in order.
     pub subprotocols: Vec<String>,
+    /// The client's address. Default: not known, so what depends on it is not judged.
+    pub from: Option<IpAddr>,
+}
+
+/// How a cluster is followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// The namespaces that are looked at. Default: all (empty).
+    pub watch_namespaces: Vec<String>,
+    /// Whether a Service of type `ExternalName` may be a backend. Default no.
+    pub allow_external_name: bool,
+    /// Name of the lease of the pod that writes statuses. Default `sheave`.
+    pub lease: String,
+    /// The pod's name. Default: the host's.
+    pub pod_name: String,
+    /// The pod's namespace. Default: that of its service account (empty).
+    pub pod_namespace: String,
+    /// The pod's addresses, which no endpoint may have. Default none.
+    pub pod_ips: Vec<IpAddr>,
+}
+
+/// A WebSocket to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// Where to.
+    pub url: SocketUrl,
+    /// What is sent and must come back.
+    pub message: String,
+    /// Headers of the handshake, names as given; `Host` replaces the URL's.
+    pub headers: Vec<(String, String)>,
+    /// Whether any certificate will do.
+    pub insecure: bool,
+    /// For everything together. Default 10 s.
+    pub timeout: Duration,
 }
 
 /// How a serving process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The plaintext listener. Default `0.0.0.0:8080`.
+    /// The plaintext listener. Default port 8080 of all interfaces.
     pub listen: SocketAddr,
     /// The TLS listener. Default none.
     pub listen_tls: Option<SocketAddr>,
@@ -64,8 +115,11 @@ pub struct Run {
     pub workers: usize,
     /// How long a stopping process keeps accepting, so that load balancers can notice. Default 0 s.
     pub min_drain: Duration,
-    /// Upper bound for the drain of all routes together; default `None`: as long as the routes ask for.
+    /// The longest that sessions may take to end once nothing new is accepted; default `None`: as long as the routes
+    /// ask for.
     pub drain_timeout: Option<Duration>,
+    /// What the process may carry.
+    pub capacity: Capacity,
     /// What is logged.
     pub log: Log,
 }
@@ -113,89 +167,6 @@ pub enum SettingsError {
     Values(#[from] Mistakes),
 }
 
-#[derive(Parser)]
-#[command(name = "sheave", version, about, disable_help_subcommand = true)]
-struct Words {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-#[allow(clippy::doc_markdown)] // these are help texts, printed as they stand
-enum Command {
-    /// Serve a folder of WebSocketRoute YAML; a change of a file is live within a second
-    Serve {
-        /// Folder of YAML files, as `kubectl apply` takes them
-        #[arg(env = "SHEAVE_DIR", value_name = "DIR")]
-        folder: PathBuf,
-        #[command(flatten)]
-        run: RunWords,
-    },
-    /// Serve one backend with no file at all
-    Proxy {
-        /// The backend: ws://HOST:PORT or wss://HOST:PORT
-        #[arg(long, env = "SHEAVE_TO", value_name = "URL")]
-        to: String,
-        #[command(flatten)]
-        run: RunWords,
-    },
-    /// Print the status every object of a folder would get; exit 1 if any is not accepted
-    Check {
-        /// Folder of YAML files
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-    },
-    /// Print which rule and backend a handshake would reach, and why not another
-    Explain {
-        /// Folder of YAML files
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-        /// Where the handshake goes: a ws:// or wss:// URL, query included
-        #[arg(long)]
-        url: String,
-        /// A header of the handshake, 'NAME: VALUE'; may be repeated
-        #[arg(short = 'H', long = "header", value_name = "HEADER")]
-        headers: Vec<String>,
-        /// A subprotocol it offers; may be repeated
-        #[arg(long = "subprotocol", value_name = "NAME")]
-        subprotocols: Vec<String>,
-    },
-    /// Print the CustomResourceDefinitions
-    Crd,
-}
-
-#[derive(Args)]
-#[allow(clippy::doc_markdown)] // these are help texts, printed as they stand
-struct RunWords {
-    /// Plaintext listener: ADDRESS:PORT, or :PORT for all interfaces
-    #[arg(long, env = "SHEAVE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
-    listen: String,
-    /// TLS listener; none unless given
-    #[arg(long, env = "SHEAVE_LISTEN_TLS", value_name = "ADDR")]
-    listen_tls: Option<String>,
-    /// Admin listener: health, metrics, table, sessions. Keep it private
-    #[arg(long, env = "SHEAVE_ADMIN", default_value = "127.0.0.1:9090", value_name = "ADDR")]
-    admin: String,
-    /// Worker threads, 1 to 256 [default: one for each core]
-    #[arg(long, env = "SHEAVE_WORKERS", value_name = "N")]
-    workers: Option<String>,
-    /// Keep accepting for this long after SIGTERM, while readiness is off
-    #[arg(long, env = "SHEAVE_MIN_DRAIN", default_value = "0s", value_name = "DURATION")]
-    min_drain: String,
-    /// Cut what is left this long after SIGTERM [default: as long as the routes ask for]
-    #[arg(long, env = "SHEAVE_DRAIN_TIMEOUT", value_name = "DURATION")]
-    drain_timeout: Option<String>,
-    /// Form of log lines: text or json
-    #[arg(long, env = "SHEAVE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
-    log_format: String,
-    /// What to log: a level, or a list such as info,sheave::proxy=debug
-    #[arg(long, env = "SHEAVE_LOG", default_value = "info", value_name = "FILTER")]
-    log: String,
-    /// Record sessions when they open, too
-    #[arg(long, env = "SHEAVE_LOG_OPEN")]
-    log_open: bool,
-}
-
 /// Gathers mistakes while values are read.
 #[derive(Default)]
 struct Reader {
@@ -239,10 +210,6 @@ impl Reader {
         let workers = self.read_optional("--workers", words.workers.as_deref(), value::workers);
         let min_drain = self.read("--min-drain", &words.min_drain, value::duration(&words.min_drain), Duration::ZERO);
         let drain_timeout = self.read_optional("--drain-timeout", words.drain_timeout.as_deref(), value::duration);
-        if drain_timeout.is_some_and(|timeout| timeout < min_drain) {
-            let mistake = format!("--min-drain {:?}: must not be longer than --drain-timeout", words.min_drain);
-            self.mistakes.push(mistake);
-        }
         let format =
             self.read("--log-format", &words.log_format, value::log_format(&words.log_format), LogFormat::Text);
         self.read("--log", &words.log, value::log_filter(&words.log), ());
@@ -253,8 +220,43 @@ impl Reader {
             workers: workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(256)),
             min_drain,
             drain_timeout,
+            capacity: self.capacity(&words.capacity),
             log: Log { format, filter: words.log, open_records: words.log_open },
         }
+    }
+
+    fn cluster(&mut self, words: ClusterWords) -> Cluster {
+        let mut watch_namespaces =
+            self.each("--watch-namespaces", &words.watch_namespaces, |name| value::label(name).map(str::to_owned));
+        watch_namespaces.sort_unstable();
+        watch_namespaces.dedup();
+        let pod_ips = self.each("--pod-ips", &words.pod_ips, value::ip);
+        self.read("--lease", &words.lease, value::label(&words.lease).map(drop), ());
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Cluster {
+            watch_namespaces,
+            allow_external_name: words.allow_external_name,
+            lease: words.lease,
+            pod_name: words.pod_name.filter(|name| !name.is_empty()).unwrap_or_else(host),
+            pod_namespace: words.pod_namespace,
+            pod_ips,
+        }
+    }
+
+    /// The values of a list separated by commas.
+    fn each<T>(&mut self, flag: &str, words: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let words = words.split(',').map(str::trim).filter(|word| !word.is_empty());
+        words.filter_map(|word| self.read_optional(flag, Some(word), &parse)).collect()
+    }
+
+    fn connect(&mut self, url: &str, message: String, headers: &[String], insecure: bool, timeout: &str) -> Connect {
+        let read = self.read("URL", url, SocketUrl::parse(url), SocketUrl::default());
+        if insecure && !read.tls {
+            self.mistakes.push("--insecure: only wss:// has a certificate to overlook; leave it out".to_owned());
+        }
+        let timeout_read = self.read("--timeout", timeout, value::duration(timeout), Duration::ZERO);
+        let headers = headers.iter().filter_map(|words| self.header(words)).collect();
+        Connect { url: read, message, headers, insecure, timeout: timeout_read }
     }
 
     fn distinct(&mut self, listeners: &[(&str, Option<SocketAddr>)]) {
@@ -288,13 +290,27 @@ impl Settings {
         let words = Words::try_parse_from(arguments)?;
         let mut reader = Reader::default();
         let settings = match words.command {
+            Command::ApplyClass { class } => {
+                Self::ApplyClass(reader.read("CLASS", &class, value::class(&class), serde_json::Value::Null))
+            }
             Command::Check { folder } => Self::Check(reader.folder(folder)),
+            Command::Controller { cluster, run } => {
+                Self::Controller { cluster: reader.cluster(cluster), run: reader.run(run) }
+            }
+            Command::Connect { url, message, headers, insecure, timeout } => {
+                Self::Connect(reader.connect(&url, message, &headers, insecure, &timeout))
+            }
             Command::Crd => Self::Crd,
-            Command::Explain { folder, url, headers, subprotocols } => Self::Explain(Explain {
+            Command::Echo { listen } => {
+                let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+                Self::Echo(reader.read("--listen", &listen, value::address(&listen), unspecified))
+            }
+            Command::Explain { folder, url, headers, subprotocols, from } => Self::Explain(Explain {
                 folder: reader.folder(folder),
                 url: reader.read("--url", &url, HandshakeUrl::parse(&url), HandshakeUrl::default()),
                 headers: headers.iter().filter_map(|words| reader.header(words)).collect(),
                 subprotocols,
+                from: reader.read_optional("--from", from.as_deref(), value::ip),
             }),
             Command::Proxy { to, run } => Self::Proxy {
                 to: reader.read("--to", &to, BackendUrl::parse(&to), BackendUrl::default()),
@@ -310,62 +326,15 @@ impl Settings {
         match self {
             Self::Check(folder) | Self::Serve { folder, .. } => Some(folder),
             Self::Explain(explain) => Some(&explain.folder),
-            Self::Crd | Self::Proxy { .. } => None,
+            Self::ApplyClass(_)
+            | Self::Connect(_)
+            | Self::Controller { .. }
+            | Self::Crd
+            | Self::Echo(_)
+            | Self::Proxy { .. } => None,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(words: &str) -> Result<Settings, SettingsError> {
-        Settings::parse(std::iter::once("sheave").chain(words.split_whitespace()))
-    }
-
-    #[test]
-    fn reports_every_mistake_in_one_run() {
-        let error = parse(
-            "serve /nowhere --listen here --listen-tls 1.2.3.4 --admin :99999 --workers 0 --min-drain 5 \
-             --drain-timeout soon --log-format xml --log =nonsense=",
-        )
-        .unwrap_err()
-        .to_string();
-        assert!(error.starts_with("9 mistakes"), "{error}");
-        for flag in
-            ["DIR /nowhere", "--listen \"", "--listen-tls", "--admin", "--workers", "--min-drain", "--drain-timeout"]
-        {
-            assert!(error.contains(flag), "{flag} is missing in {error}");
-        }
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_documentation() {
-        let Settings::Proxy { run, to } = parse("proxy --to ws://localhost:9001").unwrap() else { panic!() };
-        assert_eq!(run.listen, "0.0.0.0:8080".parse().unwrap());
-        assert_eq!(run.admin, "127.0.0.1:9090".parse().unwrap());
-        assert_eq!((run.listen_tls, run.drain_timeout, run.min_drain), (None, None, Duration::ZERO));
-        assert!(run.workers >= 1);
-        assert_eq!((to.host.as_str(), to.port, to.tls), ("localhost", 9001, false));
-    }
-
-    #[test]
-    fn two_listeners_cannot_share_an_address_and_a_drain_cannot_be_shorter_than_its_start() {
-        let error = parse("proxy --to ws://h:1 --listen :1 --listen-tls :1 --min-drain 1m --drain-timeout 59s");
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("--listen-tls 0.0.0.0:1: --listen already listens there"), "{error}");
-        assert!(error.contains("must not be longer than --drain-timeout"), "{error}");
-    }
-
-    #[test]
-    fn explain_takes_url_headers_and_subprotocols() {
-        let url = "wss://Chat.Example.com.:8443/ws?room=1";
-        let words = ["sheave", "explain", ".", "--url", url, "-H", "X-Tenant: gold", "--subprotocol", "mqtt"];
-        let Settings::Explain(explain) = Settings::parse(words).unwrap() else { panic!() };
-        assert_eq!(explain.headers, [("X-Tenant".to_owned(), "gold".to_owned())]);
-        assert_eq!(explain.subprotocols, ["mqtt"]);
-        assert_eq!((explain.url.host.as_str(), explain.url.path.as_str()), ("chat.example.com", "/ws"));
-        let error = Settings::parse(["sheave", "explain", ".", "--url", "http://x", "-H", "no colon"]).unwrap_err();
-        assert!(error.to_string().starts_with("2 mistakes"), "{error}");
-    }
-}
+mod tests;

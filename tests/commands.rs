@@ -103,3 +103,99 @@ fn explain_fails_with_the_refusal_a_client_would_get() {
     assert_eq!(code, ExitCode::FAILURE, "{text}");
     assert!(text.contains("no ready endpoint: its handshakes get 503"), "{text}");
 }
+
+/// A folder whose one route has access blocks.
+fn guarded() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "
+apiVersion: sheave.dev/v1alpha1
+kind: WebSocketRoute
+metadata: {name: chat}
+spec:
+  clientCIDRs: {allow: [10.0.0.0/8], deny: [10.9.0.0/16]}
+  origins: {allowOrigins: [\"https://chat.test\"]}
+  rateLimit: {handshakes: {limit: 5, unit: Minute, burst: 7, key: ClientIP}}
+  connectionLimit: {maxConnections: 100, maxConnectionsPerConsumer: 3}
+  authentication:
+    providers:
+    - {name: gone, type: External, external: {backendRef: {name: gone, port: 80}, requestHeaders: [X-Gone], always: false}}
+    - {name: door, type: External, external: {backendRef: {name: chat, port: 80}, requestHeaders: [X-Ticket], always: false}}
+    - {name: last, type: External, external: {backendRef: {name: chat, port: 80}, requestHeaders: [X-Last], always: false}}
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /}}]
+    backendRefs: [{name: chat, port: 80}]
+    authorization: {allow: [{consumers: [alice, bob], clientCIDRs: [10.0.0.0/8]}], deny: [{consumers: [mallory]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: chat}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: gone}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: chat, labels: {kubernetes.io/service-name: chat}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1]}]
+ports: [{name: \"\", port: 80}]
+";
+    std::fs::write(folder.path().join("all.yaml"), text).expect("written");
+    folder
+}
+
+#[test]
+fn explain_tells_each_step_of_access_and_no_credential() {
+    let folder = guarded();
+    let words = [
+        "--url",
+        "wss://chat.test/",
+        "--from",
+        "10.1.2.3",
+        "-H",
+        "Origin: https://chat.test",
+        "-H",
+        "X-Ticket: s3cr3t",
+    ];
+    let (code, text) = explained(folder.path(), &words);
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    let steps = "address: 10.1.2.3 is allowed
+origin: \"https://chat.test\": allowed
+handshake rate: 5 in 60s of a client address, 7 at once; above it 429
+provider gone (external): service default/gone:80, which is shown x-gone: no credential
+provider door (external): service default/chat:80, which is shown x-ticket: would be asked
+provider last (external): service default/chat:80, which is shown x-last: not asked, for one before it decides
+authorization: judged once the client is known; whom nothing allows gets 403
+  deny consumer mallory
+  allow consumer alice or bob, and address in clientCIDRs
+sessions: at most 100 of the route; above it 503
+sessions: at most 3 of a consumer; above it 429
+backend default/chat:80";
+    assert!(text.contains(steps), "{text}");
+    assert!(!text.contains("s3cr3t"), "{text}");
+}
+
+#[test]
+fn explain_fails_with_the_first_refusal_of_access() {
+    let folder = guarded();
+    let ticket = ["-H", "X-Ticket: 1"];
+    for (words, refusal) in [
+        (vec!["--from", "10.9.0.1", "-H", "Origin: https://evil.test"], "403: clients of this address are not allowed"),
+        (vec!["--from", "192.0.2.1"], "403: clients of this address are not allowed"),
+        (
+            vec!["--from", "10.1.2.3", "-H", "Origin: https://evil.test"],
+            "403: pages of this origin may not connect here",
+        ),
+        (vec!["-H", "Origin: https://chat.test"], "401: a credential is needed here"),
+    ] {
+        let (code, text) = explained(folder.path(), &[&["--url", "wss://chat.test/"], &*words].concat());
+        assert_eq!(code, ExitCode::FAILURE, "{text}");
+        assert!(text.ends_with(&format!("\nrefused with {refusal}\n")), "{words:?}: {text}");
+    }
+    let (code, text) = explained(folder.path(), &[&["--url", "wss://chat.test/"], &ticket[..]].concat());
+    assert_eq!(code, ExitCode::SUCCESS, "{text}");
+    assert!(text.contains("address: not judged; give --from ADDRESS\norigin: none: allowed\n"), "{text}");
+}

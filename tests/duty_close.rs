@@ -1,25 +1,12 @@
 //! The duties about how a session ends, rows F8 and F9, against the whole proxy over real sockets.
 //!
-//! A Close that may be sent passes as it is and nothing follows it; an end without one is told to the other side as
-//! what it is.
+//! A Close that may be sent passes as it is; an end without one is told to the other side as what it is. A Close that may
+//! not be sent, what follows one, and ends inside a frame are in `bad_input`.
 
 mod support;
 
 use std::time::Duration;
-use support::{BINARY, CLOSE, FIN, Harness, Stage, TEXT, breaks_both_ways, close, close_body, frame, masked};
-
-#[test]
-fn f8_a_close_that_may_not_be_sent_is_a_fault() {
-    let stage = Stage::new("", "");
-    let codes = [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535u16];
-    let mut bodies: Vec<Vec<u8>> = codes.iter().map(|code| close_body(*code, "")).collect();
-    bodies.push(vec![3]); // half a code
-    bodies.push(vec![3, 0xe8, 0xff]); // 1000 with a reason that is not UTF-8
-    for body in bodies {
-        let row: &'static str = Box::leak(format!("F8 {body:?}").into_boxed_str());
-        breaks_both_ways(&stage, &[(row, &[(FIN | TEXT, b"good")], (FIN | CLOSE, &body))]);
-    }
-}
+use support::{BINARY, CLOSE, FIN, Harness, Stage, TEXT, close, close_body, frame, masked};
 
 #[test]
 fn f8_every_close_that_may_be_sent_passes_as_it_is_and_is_answered() {
@@ -51,22 +38,6 @@ fn f8_every_close_that_may_be_sent_passes_as_it_is_and_is_answered() {
 }
 
 #[test]
-fn f8_nothing_follows_a_close() {
-    let stage = Stage::new("", "");
-    let (mut client, mut upstream) = stage.open();
-    let end = masked(FIN | CLOSE, &close_body(1000, ""));
-    client.send([end.clone(), masked(FIN | TEXT, b"one more thing")].concat());
-    assert_eq!(upstream.take(end.len()), end);
-    assert!(upstream.is_quiet(Duration::from_millis(100)), "F8: a frame behind the client's Close");
-
-    let (mut client, mut upstream) = stage.open();
-    let end = close(1000, "");
-    upstream.send([end.clone(), frame(FIN | TEXT, b"one more thing")].concat());
-    assert_eq!(client.take(end.len()), end);
-    assert!(client.is_quiet(Duration::from_millis(100)), "F8: a frame behind the service's Close");
-}
-
-#[test]
 fn f8_after_a_close_of_one_side_the_other_may_finish_what_it_says() {
     let stage = Stage::new("", "");
     let (mut client, mut upstream) = stage.open();
@@ -75,6 +46,32 @@ fn f8_after_a_close_of_one_side_the_other_may_finish_what_it_says() {
     let last = [frame(FIN | TEXT, b"last words"), close(1000, "")].concat();
     upstream.send(&last);
     assert_eq!(client.take(last.len()), last);
+}
+
+/// RFC 6455 §7.1.1: whoever ends TCP first has the port in `TIME_WAIT`, and that is the server's to have.
+#[test]
+fn f8_the_service_may_end_its_connection_first_and_has_a_second_for_it() {
+    let stage = Stage::new("", "");
+    let (up, down) = (masked(FIN | CLOSE, &close_body(1000, "")), close(1000, ""));
+    for (service_begins, ends) in [(false, true), (true, true), (false, false)] {
+        let (mut client, mut upstream) = stage.open();
+        if service_begins {
+            upstream.send(&down);
+            assert_eq!(client.take(down.len()), down);
+        }
+        client.send(&up);
+        assert_eq!(upstream.take(up.len()), up);
+        if !service_begins {
+            upstream.send(&down);
+            assert_eq!(client.take(down.len()), down);
+        }
+        assert_eq!(client.rest(), b"", "the client's connection is ended by the proxy");
+        assert!(upstream.is_quiet(Duration::from_millis(300)), "F8: ended before the service could");
+        if ends {
+            upstream.finish();
+        }
+        assert_eq!(upstream.rest(), b"", "F8: nothing is left");
+    }
 }
 
 #[test]
@@ -106,17 +103,18 @@ fn f9_a_service_that_resets_becomes_a_close_1014() {
 }
 
 #[test]
-fn f9_a_service_that_is_lost_inside_a_frame_becomes_the_end_of_the_stream() {
-    let stage = Stage::new("", "");
+fn f9_a_service_that_is_lost_inside_a_frame_ends_a_client_that_has_closed_at_once() {
+    // Long enough that waiting for it fails.
+    let stage = Stage::new("timeouts: {close: 60s}", "");
     let whole = frame(FIN | BINARY, &[8; 1000]);
-    for cut in [5, 500, 1003] {
-        let (mut client, mut upstream) = stage.open();
-        upstream.send(&whole[..cut]);
-        upstream.finish();
-        assert_eq!(client.rest(), &whole[..cut], "F9 cut at {cut}: what came, and no Close inside a frame");
-        client.finish();
-        upstream.gone();
-    }
+    let (mut client, mut upstream) = stage.open();
+    client.send(masked(FIN | CLOSE, &close_body(1000, "")));
+    assert_eq!(upstream.frame().close().map(|(code, _)| code), Some(1000));
+    upstream.send(&whole[..500]);
+    upstream.finish();
+    assert_eq!(client.rest(), &whole[..500], "F9: no answer can follow half a frame, so the stream ends");
+    client.finish();
+    upstream.gone();
 }
 
 #[test]
@@ -152,4 +150,27 @@ fn f9_a_client_that_is_lost_under_tls_ends_the_service_at_once() {
     let (client, mut upstream) = Harness::open_on(stage.harness.connect_tls(), &stage.service, "", "");
     drop(client);
     upstream.gone();
+}
+
+#[test]
+fn what_the_service_answers_to_what_came_before_a_fault_passes_before_the_close() {
+    let stage = Stage::new("", "");
+    let (mut client, mut upstream) = stage.open();
+    let bad = masked(FIN | 0x3, b"unknown opcode");
+    client.send([masked(FIN | TEXT, b"good"), bad].concat());
+    assert_eq!(upstream.frame().payload, b"good");
+    assert_eq!(upstream.frame().close().map(|(code, _)| code), Some(1001), "the service is told at once");
+    upstream.send([frame(FIN | TEXT, b"answer"), close(1001, "")].concat());
+    assert_eq!(client.frame().payload, b"answer");
+    let (code, _) = client.frame().close().expect("a Close");
+    assert_eq!(code, 1002, "the Close of the service is not the client's");
+    client.gone();
+    // A service that hangs up has nothing more to say either.
+    let (mut client, mut upstream) = stage.open();
+    client.send(masked(FIN | 0x3, b""));
+    let _ = upstream.frame().close().expect("a Close");
+    upstream.send(frame(FIN | TEXT, b"answer"));
+    drop(upstream);
+    assert_eq!(client.frame().payload, b"answer");
+    assert_eq!(client.frame().close().map(|(code, _)| code), Some(1002));
 }

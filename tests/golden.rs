@@ -37,7 +37,7 @@ fn is_cluster(case: &Path) -> bool {
 }
 
 fn compiled(case: &Path, contents: &FolderContents) -> Compiled {
-    let options = if is_cluster(case) { Options::default() } else { Options::folder() };
+    let options = if is_cluster(case) { Options::cluster(false, Vec::new()) } else { Options::folder() };
     compile(&snapshot(contents.documents.clone(), TAKEN_AT), &options)
 }
 
@@ -53,7 +53,7 @@ fn every_case_compiles_to_its_table_and_status() {
     let mut wrong = Vec::new();
     for case in cases() {
         let contents = read(&case);
-        let Compiled { table, verdicts } = compiled(&case, &contents);
+        let Compiled { table, verdicts, .. } = compiled(&case, &contents);
         let outputs = [
             ("table.yaml", serde_saphyr::to_string(&table).expect("a table is YAML")),
             ("status.yaml", status(&case, &contents, &verdicts)),

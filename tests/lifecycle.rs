@@ -6,7 +6,7 @@ mod living;
 
 use living::backend::{Manner, Seen, Service};
 use living::certificate;
-use living::client::{Client, open, open_tls, refused, try_open};
+use living::client::{Client, many, open, open_tls, refused, try_open};
 use living::folder::{Folder, route, served, service, simple, slice};
 use living::{CEILING, Sheave, get, until, within};
 use std::time::Duration;
@@ -22,23 +22,6 @@ async fn one(manner: Manner, spec: &[&str]) -> (Folder, Service, Sheave) {
     let folder = Folder::with(&simple("echo", service.port, spec));
     let sheave = Sheave::start(&folder);
     (folder, service, sheave)
-}
-
-/// Opens `count` clients of `host` and has each exchange its number with the service.
-async fn many(sheave: &Sheave, host: &str, count: usize) -> Vec<Client> {
-    let mut clients = Vec::new();
-    for number in 0..count {
-        let mut client = open(sheave.ws, host).await;
-        client.echo(&number.to_string()).await;
-        clients.push(client);
-    }
-    clients
-}
-
-/// Whether the client that said `number` in [`many`] is on this service.
-fn has(service: &Service, number: usize) -> bool {
-    let said = Message::text(number.to_string());
-    service.seen().iter().any(|seen| matches!(seen, Seen::Got(_, message) if *message == said))
 }
 
 fn pattern(seed: usize, length: usize) -> Vec<u8> {
@@ -281,74 +264,6 @@ async fn a_client_that_ignores_the_close_is_cut_at_the_drain_timeout() {
     let _ = within("the end of the connection", client.0.get_mut().read_to_end(&mut rest)).await; // or a reset
     assert!(rest.is_empty(), "something follows the Close: {rest:?}");
     assert_eq!(service.close_code(0).await, 1001);
-}
-
-/// Two endpoints of one service, each its own slice.
-fn two(first: (&Service, &str), second: (&Service, &str)) -> String {
-    service("echo") + &slice("echo", "first", first.0.port, first.1) + &slice("echo", "second", second.0.port, second.1)
-}
-
-const READY: &str = "ready: true";
-const TERMINATING: &str = "ready: false, serving: true, terminating: true";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_terminating_endpoint_loses_just_its_sessions_with_1012() {
-    let (first, second) = (Service::echo().await, Service::echo().await);
-    let folder = Folder::with(&route("echo", "echo.test", &["drain: {timeout: 5s, spread: 0s}"], &[("echo", 1)]));
-    folder.write("slices.yaml", &two((&first, READY), (&second, READY)));
-    let sheave = Sheave::start(&folder);
-    let clients = many(&sheave, "echo.test/", 10).await;
-    assert_eq!((first.opened(), second.opened()), (5, 5), "least connections spread evenly");
-    folder.write("slices.yaml", &two((&first, TERMINATING), (&second, READY)));
-    for (number, mut client) in clients.into_iter().enumerate() {
-        if has(&first, number) {
-            assert_eq!(client.ended().await.code, 1012);
-        } else {
-            client.echo("staying").await;
-            assert_eq!(client.close(1000).await.code, 1000);
-        }
-    }
-    many(&sheave, "echo.test/", 4).await;
-    assert_eq!((first.opened(), second.opened()), (5, 9));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn keep_leaves_the_sessions_of_a_terminating_endpoint_alone() {
-    let (first, second) = (Service::echo().await, Service::echo().await);
-    let drain = "drain: {timeout: 2s, spread: 0s, onEndpointTerminating: Keep}";
-    let folder = Folder::with(&route("echo", "echo.test", &[drain], &[("echo", 1)]));
-    folder.write("slices.yaml", &two((&first, READY), (&second, READY)));
-    let sheave = Sheave::start(&folder);
-    let clients = many(&sheave, "echo.test/", 4).await;
-    folder.write("slices.yaml", &two((&first, TERMINATING), (&second, READY)));
-    until("new sessions go to the second endpoint only", || async {
-        let before = first.opened();
-        many(&sheave, "echo.test/", 4).await;
-        (first.opened() == before).then_some(())
-    })
-    .await;
-    for mut client in clients {
-        client.echo("staying").await;
-    }
-    let forced = sheave.metric("sheave_connections_closed_total", &[("reason", "endpoint_gone")]).await;
-    assert_eq!(forced.unwrap_or(0.0).to_string(), "0");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_vanished_endpoint_loses_its_sessions_with_1012() {
-    let (first, second) = (Service::echo().await, Service::echo().await);
-    let folder = Folder::with(&route("echo", "echo.test", &["drain: {timeout: 5s, spread: 0s}"], &[("echo", 1)]));
-    folder.write("slices.yaml", &two((&first, READY), (&second, READY)));
-    let sheave = Sheave::start(&folder);
-    let clients = many(&sheave, "echo.test/", 2).await;
-    folder.write("slices.yaml", &(service("echo") + &slice("echo", "second", second.port, READY)));
-    for (number, mut client) in clients.into_iter().enumerate() {
-        if has(&first, number) {
-            assert_eq!(client.ended().await.code, 1012);
-        } else {
-            client.echo("staying").await;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

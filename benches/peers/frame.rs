@@ -29,6 +29,9 @@ const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 pub(crate) struct Frame {
     /// Low four bits of the first byte.
     pub(crate) opcode: u8,
+    /// The whole first byte: FIN, reserved bits, opcode.
+    #[allow(dead_code)] // for the soak, whose messages have fragments
+    pub(crate) first: u8,
     /// Masking key, if the frame came from a client.
     pub(crate) mask: Option<[u8; 4]>,
     /// Where the payload lies, still masked.
@@ -71,6 +74,12 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing is left but what was consumed.
+    #[allow(dead_code)] // for the soak, which asks whether a stream ended within a frame
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// Takes the HTTP head off the front, blank line included, once it is whole.
     pub(crate) fn take_head(&mut self) -> Option<String> {
         let unread = &self.bytes[self.start..self.end];
@@ -104,7 +113,7 @@ impl Inbox {
         }
         let at = self.start + head;
         self.start = at + length;
-        Some(Frame { opcode: first & 0x0F, mask, payload: at..at + length })
+        Some(Frame { opcode: first & 0x0F, first, mask, payload: at..at + length })
     }
 
     /// Unmasks in place and lends a frame's payload; ask before the next `fill`.
@@ -132,21 +141,27 @@ fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
 
 /// Appends a frame as a server sends it: final, unmasked.
 pub(crate) fn write_server(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    write_head(out, opcode, payload.len(), 0);
-    out.extend_from_slice(payload);
+    write_frame(out, 0x80 | opcode, None, payload);
 }
 
 /// Appends a frame as a client sends it: final, masked.
 pub(crate) fn write_client(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    write_head(out, opcode, payload.len(), 0x80);
-    out.extend_from_slice(&MASK);
-    let at = out.len();
-    out.extend_from_slice(payload);
-    apply_mask(&mut out[at..], MASK);
+    write_frame(out, 0x80 | opcode, Some(MASK), payload);
 }
 
-fn write_head(out: &mut Vec<u8>, opcode: u8, length: usize, mask_bit: u8) {
-    out.push(0x80 | opcode);
+/// Appends a frame with this first byte (FIN, reserved bits, opcode), masked if there is a key.
+pub(crate) fn write_frame(out: &mut Vec<u8>, first: u8, mask: Option<[u8; 4]>, payload: &[u8]) {
+    out.push(first);
+    write_length(out, payload.len(), if mask.is_some() { 0x80 } else { 0 });
+    out.extend_from_slice(mask.as_ref().map_or(&[], <[u8; 4]>::as_slice));
+    let at = out.len();
+    out.extend_from_slice(payload);
+    if let Some(mask) = mask {
+        apply_mask(&mut out[at..], mask);
+    }
+}
+
+fn write_length(out: &mut Vec<u8>, length: usize, mask_bit: u8) {
     // The mask bit is the highest, so adding it to seven bits of length sets it.
     if length < 126 {
         out.push(mask_bit + length as u8);

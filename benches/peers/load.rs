@@ -5,15 +5,19 @@
 //! - `open N` opens connections until N are up, each with one verified echo,
 //!   and answers the number;
 //! - `start` sets them (or the handshake loops) to work and answers 0;
-//! - `count` answers what was done so far.
+//! - `count` answers what was done so far;
+//! - `full` answers how many TLS handshakes resumed nothing;
+//! - `reset` forgets the round trips so far and answers 0; `p50` and `p99`
+//!   answer what half and one in a hundred of those since exceeded, in ns.
 //!
-//! It counts and never measures: time and CPU are read by `trial`. Any surprise
+//! It counts, and takes the time of round trips: CPU is read by `trial`. Any surprise
 //! (a lost connection, a wrong echo) ends the process, and so fails the trial.
 
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -21,13 +25,15 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsConnector;
 
 use crate::frame::{self, Frame, Inbox};
+use crate::rivals::host;
 
 /// Key and answer of the example in RFC 6455 §1.3; both ends trust each other.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -54,15 +60,29 @@ pub(crate) struct Load {
     /// Payload of a message in bytes.
     #[arg(long, default_value_t = 128)]
     pub(crate) payload_bytes: usize,
+    /// Messages a second over all connections, for `paced`.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) per_second: usize,
+    /// Ask for one of so many hosts, by turns; 0 for the address.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) hosts: usize,
+    /// Resume TLS sessions.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// One more header line of each handshake.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(crate) header: Option<String>,
 }
 
-/// The two kinds of work.
+/// The kinds of work.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Work {
     /// Messages over open connections; an echo that came back counts one.
     Echo,
     /// Connect, upgrade, close, again and again; each cycle counts one.
     Handshake,
+    /// One message at a time on each connection, at a fixed rate; an echo that came back counts one.
+    Paced,
 }
 
 /// What all tasks of the process share.
@@ -70,9 +90,34 @@ struct Shared {
     load: Load,
     tls: TlsConnector,
     done: AtomicU64,
-    request: String,
+    full: AtomicU64,
+    asked: AtomicUsize,
+    connections: AtomicUsize,
+    trips: Mutex<Vec<u32>>,
     message: Vec<u8>,
     payload: Vec<u8>,
+}
+
+impl Shared {
+    /// The round trips that were timed, in nanoseconds.
+    fn trips(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.trips.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next handshake.
+    fn request(&self) -> String {
+        let Load { to, hosts, header, .. } = &self.load;
+        let host = match hosts {
+            0 => to.to_string(),
+            // Far from the last one, so that no cache of the proxy is flattered.
+            _ => host(self.asked.fetch_add(1, Ordering::Relaxed).wrapping_mul(2_654_435_761) % hosts),
+        };
+        let more = header.as_ref().map_or(String::new(), |line| format!("{line}\r\n"));
+        format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+        )
+    }
 }
 
 /// A plain or encrypted stream; one box a connection costs only this process.
@@ -84,18 +129,17 @@ pub(crate) async fn run(load: Load) -> Result<()> {
     let payload: Vec<u8> = (0..load.payload_bytes).map(|at| (at % 251) as u8).collect();
     let mut message = Vec::new();
     frame::write_client(&mut message, frame::BINARY, &payload);
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-        load.to
-    );
-    let shared = Arc::new(Shared { tls: connector()?, done: AtomicU64::new(0), load, request, message, payload });
+    let tls = connector(load.resume)?;
+    let (done, full, asked, connections) = Default::default();
+    let shared =
+        Arc::new(Shared { tls, done, full, asked, connections, trips: Mutex::default(), load, message, payload });
     let mut orders = orders();
     let (start, started) = watch::channel(false);
     let mut open = 0;
     while let Some(order) = orders.recv().await {
         if let Some(wanted) = order.strip_prefix("open ") {
             open = open_until(open, wanted.parse()?, &shared, &started).await?;
+            shared.connections.store(open, Ordering::Relaxed);
             println!("{open}");
         } else if order == "start" {
             if shared.load.work == Work::Handshake {
@@ -107,6 +151,16 @@ pub(crate) async fn run(load: Load) -> Result<()> {
             println!("0");
         } else if order == "count" {
             println!("{}", shared.done.load(Ordering::Relaxed));
+        } else if order == "full" {
+            println!("{}", shared.full.load(Ordering::Relaxed));
+        } else if order == "reset" {
+            shared.trips().clear();
+            println!("0");
+        } else if let Some(percent) = order.strip_prefix('p').and_then(|number| number.parse::<usize>().ok()) {
+            let mut trips = std::mem::take(&mut *shared.trips());
+            trips.sort_unstable();
+            println!("{}", trips.get(trips.len() * percent / 100).copied().unwrap_or_default());
+            *shared.trips() = trips;
         } else {
             bail!("no such order: {order}");
         }
@@ -189,11 +243,15 @@ impl Connection {
         tcp.set_nodelay(true)?;
         let mut stream: Box<dyn Stream> = if shared.load.tls {
             let name = ServerName::try_from("localhost")?;
-            Box::new(shared.tls.connect(name, tcp).await.context("TLS handshake")?)
+            let stream = shared.tls.connect(name, tcp).await.context("TLS handshake")?;
+            if stream.get_ref().1.handshake_kind() != Some(HandshakeKind::Resumed) {
+                shared.full.fetch_add(1, Ordering::Relaxed);
+            }
+            Box::new(stream)
         } else {
             Box::new(tcp)
         };
-        stream.write_all(shared.request.as_bytes()).await?;
+        stream.write_all(shared.request().as_bytes()).await?;
         stream.flush().await?;
         let mut inbox = Inbox::new();
         let head = loop {
@@ -231,6 +289,9 @@ impl Connection {
             surprise = self.inbox.fill(&mut self.stream) => surprise.context("while idle")?,
         }
         started.wait_for(|go| *go).await?;
+        if shared.load.work == Work::Paced {
+            return self.paced(shared).await;
+        }
         let window = shared.message.repeat(shared.load.in_flight);
         self.send(&window).await?;
         loop {
@@ -247,6 +308,25 @@ impl Connection {
                 shared.done.fetch_add(echoes as u64, Ordering::Relaxed);
                 self.send(&window[..echoes * shared.message.len()]).await?;
             }
+        }
+    }
+
+    /// Sends a message at each turn of its own and times its way there and back.
+    async fn paced(mut self, shared: &Shared) -> Result<()> {
+        let connections = shared.connections.load(Ordering::Relaxed);
+        ensure!(shared.load.per_second > 0 && connections > 0, "a pace needs a rate");
+        let pause = Duration::from_secs_f64(connections as f64 / shared.load.per_second as f64);
+        tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
+        let mut turns = tokio::time::interval(pause);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            let began = Instant::now();
+            self.send(&shared.message).await?;
+            let frame = self.next_frame().await?;
+            ensure!(frame.payload.len() == shared.payload.len(), "an echo of wrong length");
+            shared.trips().push(began.elapsed().as_nanos().try_into().unwrap_or(u32::MAX));
+            shared.done.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -268,9 +348,9 @@ impl Connection {
 }
 
 /// Makes the TLS side alike for every proxy: TLS 1.3, X25519, AES-128-GCM, and
-/// a full handshake each time. Without this the proxies' libraries would settle
+/// a full handshake each time, or a resumed one. Without this the proxies' libraries would settle
 /// on different key exchanges, and the table would compare those.
-fn connector() -> Result<TlsConnector> {
+fn connector(resume: bool) -> Result<TlsConnector> {
     let crypto = rustls::crypto::CryptoProvider {
         cipher_suites: vec![provider::cipher_suite::TLS13_AES_128_GCM_SHA256],
         kx_groups: vec![provider::kx_group::X25519],
@@ -281,7 +361,7 @@ fn connector() -> Result<TlsConnector> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TrustAnyone))
         .with_no_client_auth();
-    config.resumption = Resumption::disabled();
+    config.resumption = if resume { Resumption::in_memory_sessions(16) } else { Resumption::disabled() };
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

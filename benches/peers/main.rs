@@ -1,4 +1,4 @@
-//! Sheave beside nginx and haproxy, in one interleaved run (`make bench`).
+//! Sheave beside nginx, haproxy, Envoy and Traefik, in one interleaved run (`make bench`).
 //!
 //! Measures what a proxy costs, not how fast a machine is: CPU time of all the
 //! proxy's processes for each message, megabyte and handshake, and memory for
@@ -7,6 +7,7 @@
 //! all of them. How to read the figures is told in `benches/README.md`.
 
 mod backend;
+mod blocks;
 mod cpu;
 mod frame;
 mod load;
@@ -16,7 +17,7 @@ mod rivals;
 mod row;
 mod trial;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -24,18 +25,18 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use process::Role;
-use report::{Line, Report};
+use report::{Added, Line, Report};
 use rivals::{CONTESTANTS, Contestant};
 use row::{ROWS, Row, Shape};
-use trial::Pace;
+use trial::{Asked, Outcome, Pace, Place};
 
-/// Memory hardly varies from round to round, and these rounds take longest.
+/// Memory hardly varies from round to round, and these rounds, like those of edits, take longest.
 const IDLE_ROUNDS: usize = 3;
 
 /// Cores that others may keep busy before a window counts as disturbed.
 const DISTURBED: f64 = 0.1;
 
-/// Compares what Sheave, nginx and haproxy cost.
+/// Compares what Sheave, nginx, haproxy, Envoy and Traefik cost.
 #[derive(Parser)]
 struct Options {
     #[command(subcommand)]
@@ -62,7 +63,7 @@ struct Comparison {
     /// Only rows whose name contains this, such as `tls` or `idle-plain`; may be repeated.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// Worker threads (Sheave, haproxy) or processes (nginx).
+    /// Worker threads, or processes.
     #[arg(long, default_value_t = 1)]
     workers: usize,
     /// A smoke run of half a minute: shows that all works, its figures are rough.
@@ -114,18 +115,23 @@ async fn compare(comparison: &Comparison) -> Result<()> {
     let folder = tempfile::tempdir()?;
     rivals::write_certificate(folder.path())?;
     let mut backend = Role::start(&["echo-backend".to_owned()])?;
+    let backend_port = u16::try_from(backend.answer().await.context("the echo backend")?)?;
     let mut run = Run {
         pace: pace(comparison),
-        backend: u16::try_from(backend.answer().await.context("the echo backend")?)?,
-        folder: folder.path(),
+        place: Place { backend: backend_port, folder: folder.path() },
         present: Vec::new(),
+        notes: Vec::new(),
         troubles: Vec::new(),
         disturbed: 0,
     };
     let versions = run.call_roll().await;
     let mut lines = Vec::new();
     for row in rows {
-        lines.push(run.measure(row, rounds(comparison, row)).await);
+        lines.extend(run.measure(row, rounds(comparison, row)).await);
+    }
+    let mut added = Vec::new();
+    for block in blocks::all()?.iter().filter(|block| is_chosen(&comparison.only, block.name)) {
+        added.extend(run.compare_block(block, rounds(comparison, block.row)).await);
     }
     if run.disturbed > 0 {
         run.troubles.push(format!(
@@ -134,7 +140,8 @@ async fn compare(comparison: &Comparison) -> Result<()> {
             run.disturbed
         ));
     }
-    let report = Report { setting: setting(comparison, &run.pace, &versions), lines, troubles: run.troubles };
+    let setting = setting(comparison, &run.pace, &versions);
+    let report = Report { setting, lines, added, notes: run.notes, troubles: run.troubles };
     let markdown = report.markdown();
     println!("\n{markdown}");
     if let Some(path) = &comparison.report {
@@ -149,9 +156,9 @@ async fn compare(comparison: &Comparison) -> Result<()> {
 /// The state of one comparison.
 struct Run<'a> {
     pace: Pace,
-    backend: u16,
-    folder: &'a Path,
+    place: Place<'a>,
     present: Vec<Contestant>,
+    notes: Vec<String>,
     troubles: Vec<String>,
     disturbed: usize,
 }
@@ -176,22 +183,22 @@ impl Run<'_> {
 
     /// Measures one row in turns. Who fails it once is out of it, since the
     /// reason would only repeat.
-    async fn measure<'r>(&mut self, row: &'r Row, rounds: usize) -> Line<'r> {
-        let mut line = Line { row, figures: Default::default() };
+    async fn measure(&mut self, row: &Row, rounds: usize) -> Vec<Line> {
+        let mut lines: Vec<Line> =
+            row.parts.iter().map(|part| Line { part: *part, figures: Default::default() }).collect();
         let mut fit = self.present.clone();
+        let mut notes = Vec::new();
         for _ in 0..rounds {
-            for (contestant, figures) in CONTESTANTS.into_iter().zip(&mut line.figures) {
+            for (at, contestant) in CONTESTANTS.into_iter().enumerate() {
                 if !fit.contains(&contestant) {
                     continue;
                 }
                 let name = contestant.name();
-                match trial::run(row, contestant, &self.pace, self.backend, self.folder).await {
+                match trial::run(row, contestant, &self.pace, self.place, None).await {
                     Ok(outcome) => {
-                        let disturbed = outcome.cores_of_others > DISTURBED;
-                        let mark = if disturbed { " (disturbed)" } else { "" };
-                        eprintln!("{} {name} {:.2} {}{mark}", row.name, outcome.figure, row.unit);
-                        self.disturbed += usize::from(disturbed);
-                        figures.push(outcome.figure);
+                        self.tell(row, name, &outcome);
+                        notes.extend(outcome.note.map(|note| (contestant, format!("{}, {name}: {note}", row.name))));
+                        lines.iter_mut().zip(outcome.figures).for_each(|(line, figure)| line.figures[at].push(figure));
                     }
                     Err(error) => {
                         self.troubles.push(format!("{name} failed {}: {error:#}", row.name));
@@ -200,27 +207,66 @@ impl Run<'_> {
                 }
             }
         }
-        line
+        // The last of each says enough.
+        for contestant in CONTESTANTS {
+            self.notes.extend(notes.iter().rfind(|(of, _)| *of == contestant).map(|(_, note)| note.clone()));
+        }
+        lines
     }
+
+    /// Measures Sheave with and without a block of access, in turns.
+    async fn compare_block(&mut self, block: &blocks::Block, rounds: usize) -> Option<Added> {
+        let mut figures = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (figures, fields) in figures.iter_mut().zip(["", &block.fields]) {
+                let asked = Asked { block: fields, header: &block.header };
+                match trial::run(block.row, Contestant::Sheave, &self.pace, self.place, Some(asked)).await {
+                    Ok(outcome) => {
+                        self.tell(block.row, block.name, &outcome);
+                        figures.extend(outcome.figures.first());
+                    }
+                    Err(error) => {
+                        self.troubles.push(format!("Sheave failed {}: {error:#}", block.name));
+                        return None;
+                    }
+                }
+            }
+        }
+        let [part, ..] = block.row.parts else { return None };
+        Some(Added { title: format!("{}: {}", part.title, block.title), unit: part.unit, figures })
+    }
+
+    fn tell(&mut self, row: &Row, name: &str, outcome: &Outcome) {
+        let disturbed = outcome.cores_of_others > DISTURBED;
+        let mark = if disturbed { " (disturbed)" } else { "" };
+        for (figure, part) in outcome.figures.iter().zip(row.parts) {
+            eprintln!("{} {name} {figure:.2} {}{mark}", row.name, part.unit);
+        }
+        self.disturbed += usize::from(disturbed);
+    }
+}
+
+fn is_chosen(only: &[String], name: &str) -> bool {
+    only.is_empty() || only.iter().any(|part| name.contains(part.as_str()))
 }
 
 /// The rows that `--only` names, or all.
 fn chosen_rows(only: &[String]) -> Result<Vec<&'static Row>> {
-    let chosen: Vec<&Row> =
-        ROWS.iter().filter(|row| only.is_empty() || only.iter().any(|part| row.name.contains(part.as_str()))).collect();
-    let names = ROWS.map(|row| row.name).join(", ");
-    ensure!(!chosen.is_empty(), "--only names no row; the rows are {names}");
+    let chosen: Vec<&Row> = ROWS.iter().filter(|row| is_chosen(only, row.name)).collect();
+    let names: Vec<&str> = ROWS.iter().map(|row| row.name).chain(blocks::NAMES).collect();
+    let any = !chosen.is_empty() || blocks::NAMES.iter().any(|name| is_chosen(only, name));
+    ensure!(any, "--only names no row; the rows are {}", names.join(", "));
     Ok(chosen)
 }
 
 fn pace(comparison: &Comparison) -> Pace {
-    let (warm_up, window, idle, settle) =
-        if comparison.quick { (150, 500, [500, 1_500], 200) } else { (300, 1_600, [1_000, 5_000], 500) };
+    let (warm_up, window, settle, edits) = if comparison.quick { (150, 500, 200, 2) } else { (300, 1_600, 500, 5) };
     Pace {
         warm_up: Duration::from_millis(warm_up),
         window: Duration::from_millis(window),
-        idle,
+        idle: if comparison.quick { &[500, 1_500] } else { &[1_000, 3_000, 5_000, 7_000, 9_000] },
         settle: Duration::from_millis(settle),
+        edits,
         workers: comparison.workers,
     }
 }
@@ -229,7 +275,7 @@ fn rounds(comparison: &Comparison, row: &Row) -> usize {
     match comparison.rounds {
         Some(rounds) => usize::from(rounds),
         None if comparison.quick => 1,
-        None if matches!(row.shape, Shape::Idle) => IDLE_ROUNDS,
+        None if matches!(row.shape, Shape::Idle | Shape::Swap { .. }) => IDLE_ROUNDS,
         None => 5,
     }
 }
@@ -248,6 +294,6 @@ fn setting(comparison: &Comparison, pace: &Pace, versions: &[String]) -> String 
         kernel.trim(),
         pace.window.as_secs_f64(),
         pace.idle[0],
-        pace.idle[1],
+        pace.idle[pace.idle.len() - 1],
     )
 }

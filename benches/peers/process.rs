@@ -17,7 +17,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::cpu::Family;
 
-/// Descriptors that 5,000 proxied connections need, with room: two each.
+/// Descriptors that 9,000 proxied connections need, with room: two each.
 const DESCRIPTORS: u64 = 20_000;
 
 /// How long a proxy may take to listen, and an order to be answered.
@@ -97,6 +97,11 @@ impl Proxy {
     /// before it starts its workers.
     pub(crate) fn family(&self) -> Result<Family> {
         Family::of(self.root)
+    }
+
+    /// Sends the process that was started a signal.
+    pub(crate) fn signal(&self, which: Signal) {
+        signal(self.root, which);
     }
 
     /// The last line that the proxy printed.

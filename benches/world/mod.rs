@@ -45,32 +45,37 @@ fn object<T: DeserializeOwned>(value: Value) -> Arc<T> {
 pub(crate) fn snapshot(hosts: Hosts) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for at in 0..ROUTES {
-        let name = name(at);
-        let (host, path) = hosts.of(at);
-        let metadata = json!({"name": name, "namespace": "bench"});
-        let key = ObjectKey::new("bench", &name);
-        let rules = json!([
-            {"matches": [{"path": {"type": "PathPrefix", "value": path}}], "backendRefs": [{"name": name, "port": 80}]},
-            {
-                "matches": [{"path": {"type": "Exact", "value": format!("{path}/mqtt")}, "subprotocols": ["mqtt"]}],
-                "backendRefs": [{"name": name, "port": 80}],
-            },
-        ]);
-        let route = json!({
-            "apiVersion": "sheave.dev/v1alpha1", "kind": "WebSocketRoute", "metadata": metadata,
-            "spec": {"hostnames": [host], "rules": rules},
-        });
-        let service = json!({"metadata": metadata, "spec": {"ports": [{"name": "ws", "port": 80}]}});
-        let endpoint = |n: usize| json!({"addresses": [format!("10.{}.{}.{n}", at / 250, at % 250)]});
-        let slice = json!({
-            "metadata": {"name": name, "namespace": "bench", "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
-            "ports": [{"name": "ws", "port": 8080}],
-            "endpoints": (0..ENDPOINTS_EACH).map(endpoint).collect::<Vec<_>>(),
-        });
-        snapshot.routes.insert(key.clone(), object::<WebSocketRoute>(route));
-        snapshot.services.insert(key.clone(), object::<Service>(service));
-        snapshot.endpoint_slices.insert(key, object::<EndpointSlice>(slice));
+        add(&mut snapshot, hosts, at);
     }
     snapshot
+}
+
+/// Adds route `at`, its Service and its slice.
+pub(crate) fn add(snapshot: &mut Snapshot, hosts: Hosts, at: usize) {
+    let name = name(at);
+    let (host, path) = hosts.of(at);
+    let metadata = json!({"name": name, "namespace": "bench"});
+    let key = ObjectKey::new("bench", &name);
+    let rules = json!([
+        {"matches": [{"path": {"type": "PathPrefix", "value": path}}], "backendRefs": [{"name": name, "port": 80}]},
+        {
+            "matches": [{"path": {"type": "Exact", "value": format!("{path}/mqtt")}, "subprotocols": ["mqtt"]}],
+            "backendRefs": [{"name": name, "port": 80}],
+        },
+    ]);
+    let route = json!({
+        "apiVersion": "sheave.dev/v1alpha1", "kind": "WebSocketRoute", "metadata": metadata,
+        "spec": {"hostnames": [host], "rules": rules},
+    });
+    let service = json!({"metadata": metadata, "spec": {"ports": [{"name": "ws", "port": 80}]}});
+    let endpoint = |n: usize| json!({"addresses": [format!("10.{}.{}.{n}", at / 250, at % 250)]});
+    let slice = json!({
+        "metadata": {"name": name, "namespace": "bench", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "ports": [{"name": "ws", "port": 8080}],
+        "endpoints": (0..ENDPOINTS_EACH).map(endpoint).collect::<Vec<_>>(),
+    });
+    snapshot.routes.insert(key.clone(), object::<WebSocketRoute>(route));
+    snapshot.services.insert(key.clone(), object::<Service>(service));
+    snapshot.endpoint_slices.insert(key, object::<EndpointSlice>(slice));
 }

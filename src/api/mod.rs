@@ -8,17 +8,42 @@
 #![allow(clippy::struct_field_names)] // names are the API's
 #![allow(clippy::duplicated_attributes)] // every printer column has a `type_` of its own
 
+mod access;
+mod authentication;
+mod choice;
 mod class;
 mod duration;
+mod jwt;
+mod limit;
+mod pattern;
 mod policy;
+mod reference_grant;
 mod route;
 pub mod status;
 
-pub use class::{Ceilings, Defaults, NamespacedSecretRef, WebSocketClass, WebSocketClassSpec};
+pub use access::{
+    Authorization, BackendProxyProtocol, ClientCidrs, ClientIpDetection, FrontendValidation, FrontendValidationMode,
+    Missing, OriginPolicy, Principal, ProxyProtocolMode,
+};
+pub use authentication::{
+    ApiKeyProvider, Authentication, AuthenticationProvider, BasicProvider, CredentialEncoding, CredentialRef,
+    CredentialSelector, CredentialSource, CredentialSourceType, ExternalBackendRef, ExternalProvider,
+    OnCredentialExpiry, ProviderType,
+};
+pub use class::{
+    AllowedRoutes, Ceilings, Defaults, NamespaceSource, NamespacedSecretRef, RouteNamespaces, WebSocketClass,
+    WebSocketClassSpec,
+};
 pub use duration::Duration;
+pub use jwt::{ClaimMatch, ClaimToHeader, JwtAlgorithm, JwtProvider, RemoteJwks};
+pub use limit::{
+    ConnectionLimit, ConsumerRates, HandshakeRate, OnExceed, Rate, RateKey, RateLimit, RateUnit, SlowConsumer,
+    SlowConsumerAction,
+};
 pub use policy::{
     Drain, Keepalive, KeepaliveMode, LoadBalancer, LoadBalancerType, Messages, OnEndpointTerminating, Timeouts,
 };
+pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use route::{
     BackendProtocol, BackendRef, BackendTls, CaKind, CaRef, CertificateRef, Path, PathType, Plaintext, RouteMatch,
     RouteRule, RouteTls, SecretRef, ValueMatch, ValueType, WebSocketRoute, WebSocketRouteSpec, WellKnownCa,

@@ -1,7 +1,7 @@
 //! Policy blocks shared by routes and class defaults. Everything is optional here; built-in defaults are named in
 //! the docs and filled in by compile. A block set on the route replaces the class's block whole.
 
-use super::Duration;
+use super::{Duration, SlowConsumer};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,16 @@ pub struct Messages {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 16_777_216))]
     pub max_fragments: Option<i32>,
+    /// Bytes of one direction that Sheave holds while their receiver takes none; then it stops reading from the sender.
+    /// TLS towards that receiver may hold as much again, 65536 at most, and the kernel its own. Default 65536, at least
+    /// 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 4096, max = 16_777_216))]
+    pub buffer_limit_bytes: Option<i64>,
+    /// Ends sessions of which one side takes nothing while the other one sends. Unset: only the kernel's own bound holds,
+    /// which is 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_consumer: Option<SlowConsumer>,
 }
 
 /// What happens to the sessions of an endpoint that is going away.
@@ -121,6 +131,7 @@ pub struct Drain {
     pub close_code: Option<i32>,
     /// Whether the sessions of a terminating endpoint are closed (CloseAfterGrace, the default) or left to it (Keep).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::choice::optional::<super::OnEndpointTerminating>)]
     pub on_endpoint_terminating: Option<OnEndpointTerminating>,
 }
 

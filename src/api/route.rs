@@ -1,6 +1,9 @@
 //! `WebSocketRoute`: hosts, rules and backends of WebSocket connections, with their bounds and manners.
 
-use super::{Drain, Keepalive, LoadBalancer, Messages, Status, Timeouts};
+use super::{
+    Authentication, Authorization, BackendProxyProtocol, ClientCidrs, ConnectionLimit, Drain, FrontendValidation,
+    Keepalive, LoadBalancer, Messages, OriginPolicy, RateLimit, Status, Timeouts,
+};
 use kube::CustomResource;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema};
@@ -79,6 +82,22 @@ pub struct WebSocketRouteSpec {
     /// How sessions are ended when they must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+    /// Who clients are. Unset: the class's, else everybody is let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// Which web pages may open sessions. Unset: the class's, else every page, except where a cookie authenticates: then
+    /// only pages of the same origin, or any page could use its visitors' cookies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origins: Option<OriginPolicy>,
+    /// From which addresses clients may come. Unset: the class's, else every address.
+    #[serde(default, rename = "clientCIDRs", skip_serializing_if = "Option::is_none")]
+    pub client_cidrs: Option<ClientCidrs>,
+    /// How often. Unset: the class's, else no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// How many at a time. Unset: the class's, else no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_limit: Option<ConnectionLimit>,
 }
 
 /// TLS of a route towards clients.
@@ -93,7 +112,11 @@ pub struct RouteTls {
     pub certificate_refs: Vec<CertificateRef>,
     /// Whether the route also answers in clear: Allow or Reject (403). Default Reject when `tls` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::choice::optional::<super::Plaintext>)]
     pub plaintext: Option<Plaintext>,
+    /// Certificates of clients (mutual TLS). Clients are asked for one on every hostname of this route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontend_validation: Option<FrontendValidation>,
 }
 
 /// Whether a route answers in clear.
@@ -151,6 +174,9 @@ pub struct RouteRule {
     /// How an endpoint is chosen within a backend. Unset: the class's, else LeastConnections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
+    /// Who of the known clients may use this rule. Unset: all of them. Once set, nobody whom it does not allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
 }
 
 /// Conditions on a handshake, all of which must hold.
@@ -271,7 +297,13 @@ pub struct BackendRef {
     /// WS or WSS. Default: what the Service's appProtocol says (kubernetes.io/ws, kubernetes.io/wss, http, https),
     /// else WS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::choice::optional::<super::BackendProtocol>)]
     pub protocol: Option<BackendProtocol>,
+    /// Tells the backend the client's address before the first byte: V1 or V2 of the PROXY protocol. Default: not at
+    /// all, which is what a backend that does not expect it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::choice::optional::<super::BackendProxyProtocol>)]
+    pub proxy_protocol: Option<BackendProxyProtocol>,
 }
 
 fn one() -> i32 {
@@ -325,6 +357,7 @@ pub struct BackendTls {
     pub ca_certificate_refs: Vec<CaRef>,
     /// `System`: the authorities of the system Sheave runs on.
     #[serde(default, rename = "wellKnownCACertificates", skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::choice::optional::<super::WellKnownCa>)]
     pub well_known_ca_certificates: Option<WellKnownCa>,
     /// The certificate Sheave shows when the backend asks: a kubernetes.io/tls Secret of the route's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -21,6 +21,8 @@ pub const RESOLVED_REFS: &str = "ResolvedRefs";
 pub mod reason {
     /// Accepted: it is.
     pub const ACCEPTED: &str = "Accepted";
+    /// ResolvedRefs: a service that decides who may connect does not answer.
+    pub const AUTHORIZATION_SERVICE_UNAVAILABLE: &str = "AuthorizationServiceUnavailable";
     /// ResolvedRefs: a Service, or its port, does not exist.
     pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
     /// Accepted, OverlappingTLSConfig: an older object has what this one asks for.
@@ -31,6 +33,12 @@ pub mod reason {
     pub const INVALID_CA_CERTIFICATE_REF: &str = "InvalidCACertificateRef";
     /// ResolvedRefs: a certificate cannot be used as it is.
     pub const INVALID_CERTIFICATE_REF: &str = "InvalidCertificateRef";
+    /// ResolvedRefs: a Secret of credentials, or some of it, cannot be used.
+    pub const INVALID_CREDENTIAL_REF: &str = "InvalidCredentialRef";
+    /// ResolvedRefs: an issuer's keys cannot be fetched, or not used.
+    pub const JWKS_UNAVAILABLE: &str = "JWKSUnavailable";
+    /// Accepted: the class does not admit the route's namespace.
+    pub const NOT_ALLOWED_BY_LISTENERS: &str = "NotAllowedByListeners";
     /// Accepted: the class does not exist.
     pub const NO_MATCHING_PARENT: &str = "NoMatchingParent";
     /// Programmed: it is.

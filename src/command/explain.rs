@@ -1,12 +1,14 @@
-//! `sheave explain DIR --url URL`: which rule and backends a handshake would reach, or why each was passed over.
+//! `sheave explain DIR --url URL`: which rule and backends a handshake would reach, or why each was passed over, and what
+//! access would say of it.
 //!
 //! Asks the same table that `sheave serve` would serve, by the same lookup; nothing is dialled. Exit code 1 when the
 //! handshake would be refused.
 
+use super::access;
 use crate::compile::{Compiled, Options, compile};
 use crate::control::{folder, rebuild};
 use crate::routing::{
-    BackendTarget, Considered, EndpointState, Found, Plaintext, Request, RoutingTable, Rule, Scheme, WeightedBackend,
+    BackendTarget, Considered, EndpointState, Plaintext, Request, RoutingTable, Rule, Scheme, WeightedBackend,
 };
 use crate::settings::Explain;
 use anyhow::Context;
@@ -21,7 +23,7 @@ pub fn run(explain: &Explain, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let contents = folder::read(&explain.folder).with_context(|| format!("reading {}", explain.folder.display()))?;
     let broken = contents.is_broken();
     let snapshot = rebuild::snapshot(contents.documents, rebuild::now());
-    let Compiled { table, verdicts } = compile(&snapshot, &Options::folder());
+    let Compiled { table, verdicts, .. } = compile(&snapshot, &Options::folder());
     if broken || !verdicts.all_accepted() {
         writeln!(out, "some objects are not served; sheave check {} says which and why\n", explain.folder.display())?;
     }
@@ -56,7 +58,11 @@ pub fn run(explain: &Explain, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         )?;
         return Ok(ExitCode::FAILURE);
     }
-    taken(&found, out)
+    let rule = &found.rule;
+    writeln!(out, "rule {} on host {}", rule.id, found.host)?;
+    let shown = access::Shown { request, authority: &url.authority, from: explain.from };
+    let refused = access::explain(rule, &shown, out)?;
+    taken(rule, refused, out)
 }
 
 /// Every match that was looked at, best first.
@@ -81,13 +87,16 @@ fn certificate(table: &RoutingTable, host: &str, out: &mut dyn Write) -> std::io
     }
 }
 
-fn taken(found: &Found, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let rule = &found.rule;
-    writeln!(out, "rule {} on host {}", rule.id, found.host)?;
+/// Prints the backends of a rule, and `refused` if access lets nobody through to them.
+fn taken(rule: &Rule, refused: Option<String>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let total: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
     let mut served = false;
     for backend in &rule.backends {
         served |= backend_line(rule, backend, total, out)? && backend.weight > 0;
+    }
+    if let Some(refused) = refused {
+        writeln!(out, "refused with {refused}")?;
+        return Ok(ExitCode::FAILURE);
     }
     if served {
         return Ok(ExitCode::SUCCESS);

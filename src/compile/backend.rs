@@ -5,11 +5,12 @@
 //! (KEP-1669). A Service is found or not; how many of its endpoints are ready is never a fault.
 
 use super::Options;
+use super::changes::Slices;
 use super::snapshot::{ObjectKey, Snapshot};
 use super::verdict::Fault;
 use crate::api::BackendProtocol;
 use crate::api::status::reason;
-use crate::routing::{Address, Backend, BackendId, Endpoint, EndpointState, Protocol, UpstreamTls};
+use crate::routing::{Address, Backend, BackendId, Endpoint, EndpointState, Protocol, ProxyVersion, UpstreamTls};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -18,10 +19,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The label by which a slice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What a Service port came to, before it is known how it is spoken to.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct ServiceTarget {
     pub(super) endpoints: Arc<[Endpoint]>,
     app_protocol: Option<String>,
@@ -50,54 +51,83 @@ impl ServiceTarget {
     }
 }
 
-/// The backends of a snapshot, each built at most once and shared.
-pub(super) struct Backends<'s> {
-    snapshot: &'s Snapshot,
-    options: &'s Options,
-    slices: HashMap<ObjectKey, Vec<&'s EndpointSlice>>,
-    targets: HashMap<(ObjectKey, u16), Result<ServiceTarget, Fault>>,
-    built: HashMap<(BackendId, Option<Box<str>>), Arc<Backend>>,
+/// The port that an object names at `field`.
+pub(super) fn port_of(written: i32, field: &str) -> Result<u16, Fault> {
+    u16::try_from(written).ok().filter(|port| *port > 0).ok_or_else(|| {
+        let message = format!("{field}.port: {written} is no port: write 1 to 65535");
+        Fault::new(reason::BACKEND_NOT_FOUND, message)
+    })
 }
 
-impl<'s> Backends<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, options: &'s Options) -> Self {
-        let mut slices: HashMap<_, Vec<&EndpointSlice>> = HashMap::new();
-        for (key, slice) in &snapshot.endpoint_slices {
-            if let Some(service) = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)) {
-                slices.entry(ObjectKey::new(&key.namespace, service)).or_default().push(slice);
-            }
-        }
-        Self { snapshot, options, slices, targets: HashMap::new(), built: HashMap::new() }
-    }
+/// How a backend is spoken to.
+pub(super) struct Spoken {
+    pub(super) protocol: Protocol,
+    /// Present exactly when `protocol` is [`Protocol::Wss`].
+    pub(super) tls: Option<Arc<UpstreamTls>>,
+    pub(super) proxy_protocol: Option<ProxyVersion>,
+}
 
+/// The backends of Services, each built at most once and shared.
+#[derive(Debug, Default)]
+pub(super) struct Backends(HashMap<ObjectKey, Known>);
+
+/// What was made of one Service.
+#[derive(Debug, Default)]
+struct Known {
+    targets: BTreeMap<u16, Result<ServiceTarget, Fault>>,
+    backends: Vec<Arc<Backend>>,
+}
+
+impl Backends {
     /// The endpoints of a Service port. A fault's message lacks the field that named it.
-    pub(super) fn target(&mut self, service: &ObjectKey, port: u16) -> Result<ServiceTarget, Fault> {
-        let key = (service.clone(), port);
-        if let Some(known) = self.targets.get(&key) {
-            return known.clone();
-        }
-        let target = self.resolve(service, port);
-        self.targets.insert(key, target.clone());
-        target
+    pub(super) fn target(
+        &mut self,
+        services: &Services<'_>,
+        service: &ObjectKey,
+        port: u16,
+    ) -> Result<ServiceTarget, Fault> {
+        let known = self.0.entry(service.clone()).or_default();
+        known.targets.entry(port).or_insert_with(|| services.resolve(service, port)).clone()
     }
 
-    /// The backend that speaks `protocol` to a target; equal ones are one.
+    /// The backend that is spoken to like `spoken` at a target; equal ones are one.
     pub(super) fn backend(
         &mut self,
+        service: &ObjectKey,
         id: BackendId,
         target: &ServiceTarget,
-        protocol: Protocol,
-        tls: Option<Arc<UpstreamTls>>,
+        spoken: Spoken,
     ) -> Arc<Backend> {
-        let key = (id, tls.as_ref().map(|tls| tls.fingerprint.clone()));
-        if let Some(known) = self.built.get(&key) {
-            return Arc::clone(known);
+        let Spoken { protocol, tls, proxy_protocol } = spoken;
+        let known = self.0.entry(service.clone()).or_default();
+        let same = |backend: &&Arc<Backend>| {
+            backend.id == id
+                && backend.protocol == protocol
+                && backend.tls == tls
+                && backend.proxy_protocol == proxy_protocol
+        };
+        if let Some(backend) = known.backends.iter().find(same) {
+            return Arc::clone(backend);
         }
-        let backend = Arc::new(Backend { id: key.0.clone(), protocol, tls, endpoints: Arc::clone(&target.endpoints) });
-        self.built.insert(key, Arc::clone(&backend));
+        let backend = Arc::new(Backend { id, protocol, tls, proxy_protocol, endpoints: Arc::clone(&target.endpoints) });
+        known.backends.retain(|backend| Arc::strong_count(backend) > 1); // what routes have moved on from
+        known.backends.push(Arc::clone(&backend));
         backend
     }
 
+    pub(super) fn forget(&mut self, service: &ObjectKey) {
+        self.0.remove(service);
+    }
+}
+
+/// What backends are built from.
+pub(super) struct Services<'s> {
+    pub(super) snapshot: &'s Snapshot,
+    pub(super) options: &'s Options,
+    pub(super) slices: &'s Slices,
+}
+
+impl Services<'_> {
     fn resolve(&self, key: &ObjectKey, port: u16) -> Result<ServiceTarget, Fault> {
         let not_found = |message: String| Fault::new(reason::BACKEND_NOT_FOUND, message);
         let Some(service) = self.snapshot.services.get(key) else {
@@ -129,19 +159,15 @@ impl<'s> Backends<'s> {
         Ok(ServiceTarget { endpoints, app_protocol: named.app_protocol.clone(), idle })
     }
 
-    fn slices_of(&self, key: &ObjectKey) -> &[&'s EndpointSlice] {
-        self.slices.get(key).map_or(&[], Vec::as_slice)
-    }
-
     fn endpoints(&self, key: &ObjectKey, spec: &ServiceSpec, port: &ServicePort) -> Arc<[Endpoint]> {
         let families = spec.ip_families.as_deref().unwrap_or_default();
         let prefers_v6 = families.first().is_some_and(|family| family == "IPv6");
         let mut found: BTreeMap<SocketAddr, Seen<'_>> = BTreeMap::new();
-        for slice in self.slices_of(key) {
+        for slice in self.slices.of(key) {
             for number in slice_ports(slice, port) {
                 for endpoint in &slice.endpoints {
                     let Some(ip) = self.usable_address(endpoint) else { continue };
-                    let seen = Seen::of(endpoint);
+                    let seen = Seen::of(endpoint, &self.snapshot.zones);
                     let entry = found.entry(SocketAddr::new(ip, number)).or_insert_with(|| seen.clone());
                     entry.condition = entry.condition.max(seen.condition);
                 }
@@ -166,16 +192,17 @@ impl<'s> Backends<'s> {
     /// The first address, if it is one and may be dialled. The others of an endpoint name the same pod.
     fn usable_address(&self, endpoint: &SliceEndpoint) -> Option<IpAddr> {
         let ip: IpAddr = endpoint.addresses.first()?.parse().ok()?;
-        (self.options.allow_local_endpoints || !is_local(ip)).then_some(ip)
+        let own = self.options.own_addresses.contains(&ip.to_canonical());
+        (!own && (self.options.allow_local_endpoints || !is_local(ip))).then_some(ip)
     }
 
     fn why_idle(&self, key: &ObjectKey, service: &Service, port: &ServicePort, endpoints: &[Endpoint]) -> String {
-        let slices = self.slices_of(key);
+        let mut slices = self.slices.of(key);
         let selects = service.spec.as_ref().is_some_and(|spec| spec.selector.as_ref().is_some_and(|s| !s.is_empty()));
-        let why = if slices.is_empty() {
+        let why = if slices.clone().next().is_none() {
             let hint = if selects { "start its pods, or add one" } else { "add one" };
             format!("no EndpointSlice is labelled {SERVICE_NAME}: {}; {hint}", key.name)
-        } else if endpoints.is_empty() && slices.iter().all(|slice| slice_ports(slice, port).is_empty()) {
+        } else if endpoints.is_empty() && slices.all(|slice| slice_ports(slice, port).is_empty()) {
             let name = port.name.as_deref().filter(|name| !name.is_empty());
             let wanted = name.map_or("no name".to_owned(), |name| format!("the name {name}"));
             format!(
@@ -204,7 +231,7 @@ impl<'s> Seen<'s> {
     const READY: u8 = 3;
 
     /// Unset conditions are ready, serving and not terminating, as the type's documentation says.
-    fn of(endpoint: &'s SliceEndpoint) -> Self {
+    fn of(endpoint: &'s SliceEndpoint, zones: &'s BTreeMap<String, Box<str>>) -> Self {
         let conditions = endpoint.conditions.as_ref();
         let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
         let serving = conditions.and_then(|c| c.serving).unwrap_or(true);
@@ -216,8 +243,14 @@ impl<'s> Seen<'s> {
             (false, false, _) => Self::NOT_READY,
         };
         let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref());
-        Self { condition, zone: endpoint.zone.as_deref(), pod }
+        let of_node = || asks_zone_of(endpoint).and_then(|node| zones.get(node)).map(|zone| &**zone);
+        Self { condition, zone: endpoint.zone.as_deref().or_else(of_node), pod }
     }
+}
+
+/// The node whose zone an endpoint is in, when it does not say itself: slices made by hand often name no zone.
+pub(super) fn asks_zone_of(endpoint: &SliceEndpoint) -> Option<&str> {
+    if endpoint.zone.is_some() { None } else { endpoint.node_name.as_deref() }
 }
 
 /// A dual-stack pod has an address of each family: only the preferred one is kept, or it would get two shares.

@@ -3,12 +3,12 @@
 //! A certificate that has expired is still served: a client may accept it, and taking the host away helps nobody.
 //! What a certificate may be used for (which host, by default, towards a backend) is decided by the caller.
 
-use super::snapshot::{ObjectKey, Snapshot, secret_entry};
+use super::secret::SecretContent;
+use super::snapshot::{ObjectKey, Snapshot};
 use super::verdict::Fault;
 use crate::api::status::reason;
 use crate::routing::{Certificate, HostPattern};
 use aws_lc_rs::digest;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
@@ -20,6 +20,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The entry of a TLS Secret that holds the chain.
+pub(super) const CHAIN_KEY: &str = "tls.crt";
+
+/// The entry of a TLS Secret that holds the private key.
+pub(super) const PRIVATE_KEY: &str = "tls.key";
 
 /// Why PEM text is no certificate with its key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,63 +139,94 @@ pub(super) struct Usable {
     pub(super) stale: Option<Fault>,
 }
 
-/// The certificates of a snapshot, each parsed at most once.
-pub(super) struct Certificates<'s> {
-    snapshot: &'s Snapshot,
-    read: BTreeMap<ObjectKey, Result<Usable, Fault>>,
+/// The certificates of Secrets, each parsed at most once, judged by one moment.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    read: BTreeMap<ObjectKey, Result<Parsed, Fault>>,
+    now: i64,
 }
 
-impl<'s> Certificates<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot) -> Self {
-        Self { snapshot, read: BTreeMap::new() }
+#[derive(Debug)]
+struct Parsed {
+    certificate: Arc<Certificate>,
+    /// Start of validity, seconds since 1970.
+    not_before: i64,
+}
+
+/// How a moment judges a certificate.
+#[derive(PartialEq, Eq)]
+enum Validity {
+    Early,
+    Expired,
+    Valid,
+}
+
+impl Certificates {
+    /// Judges by another moment from now on, and returns the Secrets for which that makes a difference.
+    pub(super) fn move_to(&mut self, now: i64) -> impl Iterator<Item = ObjectKey> {
+        let before = std::mem::replace(&mut self.now, now);
+        let differs = move |parsed: &Parsed| parsed.validity(before) != parsed.validity(now);
+        let differing = self.read.iter().filter(move |(_, read)| read.as_ref().is_ok_and(differs));
+        differing.map(|(key, _)| key.clone())
     }
 
     /// The certificate of a Secret. A fault's message lacks the field that named the Secret.
-    pub(super) fn of(&mut self, key: &ObjectKey) -> Result<Usable, Fault> {
-        if let Some(known) = self.read.get(key) {
-            return known.clone();
-        }
-        let result = match self.snapshot.secrets.get(key) {
-            Some(secret) => read(key, secret, self.snapshot.taken_at),
-            None => Err(format!("there is no Secret {key}: create it, or correct the name")),
-        };
-        let result = result.map_err(|message| Fault::new(reason::INVALID_CERTIFICATE_REF, message));
-        self.read.insert(key.clone(), result.clone());
-        result
+    pub(super) fn of(&mut self, snapshot: &Snapshot, key: &ObjectKey) -> Result<Usable, Fault> {
+        let read = self.read.entry(key.clone()).or_insert_with(|| {
+            let result = match snapshot.secrets.get(key) {
+                Some(secret) => read(key, secret),
+                None => Err(format!("there is no Secret {key}: create it, or correct the name")),
+            };
+            result.map_err(|message| Fault::new(reason::INVALID_CERTIFICATE_REF, message))
+        });
+        let parsed = read.as_ref().map_err(Clone::clone)?;
+        Ok(Usable { certificate: Arc::clone(&parsed.certificate), stale: parsed.stale(key, self.now) })
+    }
+
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
+        self.read.remove(key);
     }
 }
 
-fn read(key: &ObjectKey, secret: &Secret, now: i64) -> Result<Usable, String> {
-    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+fn read(key: &ObjectKey, secret: &SecretContent) -> Result<Parsed, String> {
+    let kind = &*secret.kind;
     if kind != "kubernetes.io/tls" {
         return Err(format!("Secret {key} is of type {kind}: make it kubernetes.io/tls, with tls.crt and tls.key"));
     }
-    let entry = |name| {
-        let bytes = secret_entry(secret, name).filter(|bytes| !bytes.is_empty());
-        bytes.ok_or_else(|| format!("Secret {key} has no {name}: add it"))
-    };
-    let certificate = from_pem(entry("tls.crt")?, entry("tls.key")?, &key.to_string());
+    let entry = |name| secret.entry(name).ok_or_else(|| format!("Secret {key} has no {name}: add it"));
+    let certificate = from_pem(entry(CHAIN_KEY)?, entry(PRIVATE_KEY)?, &key.to_string());
     let certificate = certificate.map_err(|e| format!("Secret {key}: {e}"))?;
-    Ok(Usable { stale: stale(key, &certificate, now), certificate: Arc::new(certificate) })
+    let leaf = certificate.key.cert.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+    let not_before = leaf.map_or(i64::MIN, |(_, leaf)| leaf.validity().not_before.timestamp());
+    Ok(Parsed { not_before, certificate: Arc::new(certificate) })
 }
 
-fn stale(key: &ObjectKey, certificate: &Certificate, now: i64) -> Option<Fault> {
-    let (_, leaf) = X509Certificate::from_der(certificate.key.cert.first()?).ok()?;
-    let not_before = leaf.validity().not_before.timestamp();
-    let date =
-        |seconds| Timestamp::from_second(seconds).map_or_else(|_| "an unknown date".to_owned(), |t| t.to_string());
-    let message = if now > certificate.not_after {
-        format!(
-            "the certificate of Secret {key} expired at {}: renew it; it is served all the same",
-            date(certificate.not_after)
-        )
-    } else if now < not_before {
-        format!(
-            "the certificate of Secret {key} is valid only from {}: check the date it was issued with; it is served all the same",
-            date(not_before)
-        )
-    } else {
-        return None;
-    };
-    Some(Fault::new(reason::INVALID_CERTIFICATE_REF, message))
+impl Parsed {
+    fn validity(&self, now: i64) -> Validity {
+        if now > self.certificate.not_after {
+            Validity::Expired
+        } else if now < self.not_before {
+            Validity::Early
+        } else {
+            Validity::Valid
+        }
+    }
+
+    fn stale(&self, key: &ObjectKey, now: i64) -> Option<Fault> {
+        let date =
+            |seconds| Timestamp::from_second(seconds).map_or_else(|_| "an unknown date".to_owned(), |t| t.to_string());
+        let message = match self.validity(now) {
+            Validity::Valid => return None,
+            Validity::Expired => format!(
+                "the certificate of Secret {key} expired at {}: renew it; it is served all the same",
+                date(self.certificate.not_after)
+            ),
+            Validity::Early => format!(
+                "the certificate of Secret {key} is valid only from {}: check the date it was issued with; it is \
+                 served all the same",
+                date(self.not_before)
+            ),
+        };
+        Some(Fault::new(reason::INVALID_CERTIFICATE_REF, message))
+    }
 }

@@ -2,69 +2,233 @@
 //!
 //! The one that goes first (older, then by namespace and name, then the earlier rule: Gateway API) keeps it; the
 //! other keeps all the rest and is told. Sharing a host is no conflict, not even across namespaces.
+//!
+//! Two steps: who holds each match decides which routes reach the table; who is first on each host, and whose
+//! certificate is served there, is decided among these only. A step looks again at the routes that changed and at
+//! those that share with them something whose holder changed.
 
+use super::register::Register;
 use super::route::Draft;
-use super::verdict::Fault;
+use super::verdict::{Fault, Findings, ObjectRef, Verdict};
 use crate::api::status::reason;
-use crate::routing::{Certificate, HostPattern, Match, RouteId, RuleId};
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use crate::routing::{Certificate, HostPattern, Match, Route, RouteId, RuleId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 
-/// A rule that lost some or all of its matches.
-struct Loss {
-    draft: usize,
-    rule: RuleId,
-    /// Whether nothing is left of it.
-    whole: bool,
-    message: String,
+/// The order in which routes go first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    created: i64,
+    id: RouteId,
 }
 
-/// Puts drafts into the order in which they go first.
-pub(super) fn by_age(drafts: &mut [Draft]) {
-    drafts.sort_by(|a, b| (a.route.created, &a.route.id).cmp(&(b.route.created, &b.route.id)));
+/// A draft without the rules it lost.
+#[derive(Debug)]
+struct Settled {
+    route: Arc<Route>,
+    findings: Findings,
 }
 
-/// Drops every rule that could never be reached and tells its route. `drafts` are in order of age.
-pub(super) fn settle(drafts: &mut [Draft]) {
-    for loss in losses(drafts) {
-        let draft = &mut drafts[loss.draft];
-        if loss.whole {
-            draft.route.rules.retain(|rule| rule.id != loss.rule);
-        }
-        draft.findings.dropped.push(loss.message);
-        if draft.route.rules.is_empty() {
-            let message = format!("spec.rules: no rule is left: {}", draft.findings.dropped.join("; "));
-            draft.findings.unacceptable.push(Fault::new(reason::CONFLICTED, message));
-        }
+impl Settled {
+    fn accepted(&self) -> bool {
+        self.findings.unacceptable.is_empty()
     }
-    note_shared_hosts(drafts);
 }
 
-#[allow(clippy::mutable_key_type)] // an expression is hashed and compared by its text, which never changes
-fn losses(drafts: &[Draft]) -> Vec<Loss> {
-    let mut held: HashMap<(&HostPattern, &Match), &RuleId> = HashMap::new();
-    let mut losses = Vec::new();
-    for (at, draft) in drafts.iter().enumerate().filter(|(_, draft)| draft.accepted()) {
-        for rule in &draft.route.rules {
+/// All drafts, and what they have in common.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    drafts: BTreeMap<RouteId, Draft>,
+    settled: BTreeMap<RouteId, Settled>,
+    /// What the rules of acceptable drafts ask for, each with its position.
+    matches: Register<(HostPattern, Match), (Age, usize), RuleId>,
+    /// Those who reach the table.
+    hosts: Register<HostPattern, Age, ()>,
+    certificates: Register<HostPattern, Age, Arc<Certificate>>,
+    /// Whose draft is another since the last settling.
+    replaced: BTreeSet<RouteId>,
+}
+
+/// What has become of what changed.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// What each route brings to the table.
+    pub(super) routes: Vec<(RouteId, Option<Arc<Route>>)>,
+    /// The certificate of each host.
+    pub(super) certificates: Vec<(HostPattern, Option<Arc<Certificate>>)>,
+    /// The verdict on each route, if it is ours.
+    pub(super) verdicts: Vec<(RouteId, Option<Verdict>)>,
+}
+
+impl Neighbours {
+    /// Puts a draft in the place of the last one of its name, or takes that away.
+    pub(super) fn replace(&mut self, id: RouteId, draft: Option<Draft>) {
+        if let Some(old) = self.drafts.remove(&id) {
+            each_claim(&old, |thing, claimant, _| self.matches.leave(&thing, &claimant));
+        }
+        if let Some(draft) = draft {
+            each_claim(&draft, |thing, claimant, rule| self.matches.enter(thing, claimant, rule));
+            self.drafts.insert(id.clone(), draft);
+        }
+        self.replaced.insert(id);
+    }
+
+    /// Judges anew whatever the drafts replaced since the last call concern.
+    pub(super) fn settle(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut concerned = mem::take(&mut self.replaced);
+        for thing in self.matches.take_moved() {
+            concerned.extend(self.matches.claimants(&thing).map(|(age, _)| age.id.clone()));
+        }
+        for id in &concerned {
+            let settled = self.drafts.get(id).map(|draft| self.without_losses(draft));
+            let route = settled.as_ref().filter(|settled| settled.accepted()).map(|settled| Arc::clone(&settled.route));
+            self.enter(id, settled);
+            outcome.routes.push((id.clone(), route));
+        }
+        for host in self.hosts.take_moved() {
+            concerned.extend(self.hosts.claimants(&host).map(|age| age.id.clone()));
+        }
+        for host in self.certificates.take_moved() {
+            concerned.extend(self.certificates.claimants(&host).map(|age| age.id.clone()));
+            let served = self.certificates.holder(&host).map(|(_, certificate)| Arc::clone(certificate));
+            outcome.certificates.push((host, served));
+        }
+        for id in concerned {
+            let verdict = self.verdict(&id);
+            outcome.verdicts.push((id, verdict));
+        }
+        outcome
+    }
+
+    /// Drops every rule that could never be reached.
+    fn without_losses(&self, draft: &Draft) -> Settled {
+        let mut settled = Settled { route: Arc::clone(&draft.route), findings: draft.findings.clone() };
+        if !draft.accepted() {
+            return settled;
+        }
+        let age = Age::of(&draft.route);
+        let mut left = Vec::new();
+        for (at, rule) in draft.route.rules.iter().enumerate() {
             let mut lost = Vec::new();
             for host in &draft.route.hosts {
                 for matching in &rule.matches {
-                    match held.entry((host, matching)) {
-                        Entry::Occupied(holder) => lost.push((host, matching, *holder.get())),
-                        Entry::Vacant(free) => {
-                            free.insert(&rule.id);
+                    match self.matches.holder(&(host.clone(), matching.clone())) {
+                        Some(((first, position), holder)) if (first, *position) != (&age, at) => {
+                            lost.push((host, matching, holder));
                         }
+                        _ => {}
                     }
                 }
             }
             let whole = lost.len() == draft.route.hosts.len() * rule.matches.len();
             if !lost.is_empty() {
-                losses.push(Loss { draft: at, rule: rule.id.clone(), whole, message: told(&rule.id, whole, &lost) });
+                settled.findings.dropped.push(told(&rule.id, whole, &lost));
+            }
+            if !whole {
+                left.push(Arc::clone(rule));
+            }
+        }
+        if left.len() == draft.route.rules.len() {
+            return settled;
+        }
+        let route = Route { rules: left, ..Route::clone(&draft.route) };
+        if route.rules.is_empty() {
+            let message = format!("spec.rules: no rule is left: {}", settled.findings.dropped.join("; "));
+            settled.findings.unacceptable.push(Fault::new(reason::CONFLICTED, message));
+        }
+        settled.route = Arc::new(route);
+        settled
+    }
+
+    /// Registers a route among those who reach the table, in the place of what it was.
+    fn enter(&mut self, id: &RouteId, settled: Option<Settled>) {
+        if let Some(old) = self.settled.remove(id).filter(Settled::accepted) {
+            let age = Age::of(&old.route);
+            old.route.hosts.iter().for_each(|host| self.hosts.leave(host, &age));
+            old.route.hosts.iter().for_each(|host| self.certificates.leave(host, &age));
+        }
+        let Some(new) = settled else { return };
+        if new.accepted() {
+            let age = Age::of(&new.route);
+            new.route.hosts.iter().for_each(|host| self.hosts.enter(host.clone(), age.clone(), ()));
+            let certificates = self.drafts.get(id).into_iter().flat_map(|draft| &draft.certificates);
+            for (host, certificate) in certificates {
+                self.certificates.enter(host.clone(), age.clone(), Arc::clone(certificate));
+            }
+        }
+        self.settled.insert(id.clone(), new);
+    }
+
+    fn verdict(&self, id: &RouteId) -> Option<Verdict> {
+        let (draft, settled) = (self.drafts.get(id)?, self.settled.get(id)?);
+        let programmed = settled.accepted();
+        let mut findings = settled.findings.clone();
+        if programmed {
+            findings.notes.extend(self.shared_hosts(&draft.route));
+            findings.overlaps.extend(self.overlaps(draft));
+        }
+        Some(Verdict {
+            object: object(id),
+            generation: draft.generation,
+            conditions: findings.conditions(Some(programmed)),
+            notes: findings.notes,
+        })
+    }
+
+    /// Tells the younger route of a host that another namespace uses, too.
+    fn shared_hosts(&self, route: &Route) -> impl Iterator<Item = String> {
+        route.hosts.iter().filter_map(|host| {
+            let (Age { id: holder, .. }, ()) = self.hosts.holder(host)?;
+            (holder.namespace != route.id.namespace).then(|| {
+                format!(
+                    "spec.hostnames: {host} is also a host of route {holder} in another namespace, which goes first \
+                     where both match"
+                )
+            })
+        })
+    }
+
+    /// Tells a route of the hosts that are served with the certificate of another one.
+    fn overlaps(&self, draft: &Draft) -> impl Iterator<Item = String> {
+        draft.certificates.iter().filter_map(|(host, own)| {
+            let (holder, held) = self.certificates.holder(host)?;
+            (held.fingerprint != own.fingerprint).then(|| {
+                format!(
+                    "spec.tls.certificateRefs: {host} is served with {} of route {}, which goes first, and not with \
+                     {}: name the same certificate in both routes",
+                    held.source, holder.id, own.source
+                )
+            })
+        })
+    }
+}
+
+impl Age {
+    fn of(route: &Route) -> Self {
+        Self { created: route.created, id: route.id.clone() }
+    }
+}
+
+/// The object that a verdict on a route speaks of.
+pub(super) fn object(id: &RouteId) -> ObjectRef {
+    ObjectRef { kind: "WebSocketRoute", namespace: id.namespace.to_string(), name: id.name.to_string() }
+}
+
+/// What the rules of a draft ask for; nothing if it is not acceptable.
+fn each_claim(draft: &Draft, mut see: impl FnMut((HostPattern, Match), (Age, usize), RuleId)) {
+    if !draft.accepted() {
+        return;
+    }
+    let age = Age::of(&draft.route);
+    for (at, rule) in draft.route.rules.iter().enumerate() {
+        for host in &draft.route.hosts {
+            for matching in &rule.matches {
+                see((host.clone(), matching.clone()), (age.clone(), at), rule.id.clone());
             }
         }
     }
-    losses
 }
 
 fn told(rule: &RuleId, whole: bool, lost: &[(&HostPattern, &Match, &RuleId)]) -> String {
@@ -89,39 +253,4 @@ fn told(rule: &RuleId, whole: bool, lost: &[(&HostPattern, &Match, &RuleId)]) ->
          of one of the two",
         rule.rule
     )
-}
-
-/// Tells the younger route of a host that another namespace uses, too.
-fn note_shared_hosts(drafts: &mut [Draft]) {
-    let mut first: HashMap<HostPattern, RouteId> = HashMap::new();
-    for draft in drafts.iter_mut().filter(|draft| draft.accepted()) {
-        for host in &draft.route.hosts {
-            let holder = first.entry(host.clone()).or_insert_with(|| draft.route.id.clone());
-            if holder.namespace != draft.route.id.namespace {
-                let note = format!(
-                    "spec.hostnames: {host} is also a host of route {holder} in another namespace, which goes first where both match"
-                );
-                draft.findings.notes.push(note);
-            }
-        }
-    }
-}
-
-/// The certificate of each host: the first route's; others that bring a different one are told.
-pub(super) fn certificates(drafts: &mut [Draft]) -> BTreeMap<HostPattern, Arc<Certificate>> {
-    let mut served: BTreeMap<HostPattern, (Arc<Certificate>, RouteId)> = BTreeMap::new();
-    for draft in drafts.iter_mut().filter(|draft| draft.accepted()) {
-        for (host, own) in &draft.certificates {
-            let (held, holder) =
-                served.entry(host.clone()).or_insert_with(|| (Arc::clone(own), draft.route.id.clone()));
-            if held.fingerprint != own.fingerprint {
-                draft.findings.overlaps.push(format!(
-                    "spec.tls.certificateRefs: {host} is served with {} of route {holder}, which goes first, and not \
-                     with {}: name the same certificate in both routes",
-                    held.source, own.source
-                ));
-            }
-        }
-    }
-    served.into_iter().map(|(host, (certificate, _))| (host, certificate)).collect()
 }

@@ -1,38 +1,50 @@
 //! Compile: all objects of one moment to one routing table, and a verdict on each object.
 //!
-//! Pure, infallible, deterministic: no I/O, no clock, no log; equal snapshots give equal tables. One bad object
-//! costs itself and nothing else. Everything is rebuilt each time: no index survives, so none can be stale.
+//! Infallible, deterministic: no I/O, no clock, no log; equal snapshots give equal tables. One bad object costs
+//! itself and nothing else. [`compile`] works from nothing; a [`Compiler`] remembers, and differs in nothing but time.
 //!
 //! ```text
 //! Snapshot -> class  -> route (matching, policy, backend, certificate, trust) -> conflict -> RoutingTable
-//!               \________________ findings of each object ________________________/ \----> Verdicts
+//!    |          \________________ findings of each object ________________________/ \----> Verdicts
+//!    \-> changes, inputs: which of the routes are to be read anew
 //! ```
 
+mod access;
 mod backend;
 mod certificate;
+mod changes;
 mod class;
+mod compiler;
 mod conflict;
+mod grant;
+mod inputs;
+mod joint;
+mod key_source;
 mod matching;
 mod policy;
+mod reference;
+mod register;
 mod route;
+mod secret;
 mod snapshot;
 mod trust;
 mod verdict;
 
+pub use access::is_key_set;
 pub use certificate::{CertificateError, from_pem};
-pub use snapshot::{ObjectKey, Snapshot};
+pub use compiler::Compiler;
+pub use key_source::KeySource;
+pub use reference::{Reference, Refers, Selection};
+pub use secret::{Key, Protected, SecretContent};
+pub use snapshot::{KeySet, ObjectKey, Snapshot, Unreadable};
 pub use verdict::{Condition, ObjectRef, Verdict, Verdicts};
 
 use crate::routing::{Certificate, RoutingTable};
-use backend::Backends;
-use certificate::Certificates;
-use class::{Claim, Classes};
-use route::Draft;
+use std::net::IpAddr;
 use std::sync::Arc;
-use trust::Bundles;
 
 /// What depends on where the objects come from rather than on what they say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Whether a Service may name a host outside (`externalName`).
     pub allow_external_name: bool,
@@ -42,19 +54,27 @@ pub struct Options {
     pub builtin_class: Option<String>,
     /// Answers for server names that no object has a certificate for.
     pub fallback_certificate: Option<Arc<Certificate>>,
-    /// Whether a route of no class is told so; otherwise it is taken for another controller's.
-    pub report_unclaimed: bool,
+    /// Addresses of the proxy itself: an endpoint there would lead a session in a circle.
+    pub own_addresses: Vec<IpAddr>,
+    /// Whether somebody fetches the keys that routes name by URL and puts them into the next snapshot.
+    pub fetches_keys: bool,
 }
 
 impl Options {
-    /// The options of a folder: one user owns everything in it.
+    /// The options of a cluster, where many own the objects and none may aim the proxy at itself or its machine.
+    pub fn cluster(allow_external_name: bool, own_addresses: Vec<IpAddr>) -> Self {
+        Self { allow_external_name, own_addresses, fetches_keys: true, ..Self::default() }
+    }
+
+    /// The options of a folder: one user owns everything in it. Nobody fetches keys.
     pub fn folder() -> Self {
         Self {
             allow_external_name: true,
             allow_local_endpoints: true,
             builtin_class: Some("websocket".to_owned()),
             fallback_certificate: None,
-            report_unclaimed: true,
+            own_addresses: Vec::new(),
+            fetches_keys: false,
         }
     }
 }
@@ -66,53 +86,11 @@ pub struct Compiled {
     pub table: RoutingTable,
     /// What to tell each object.
     pub verdicts: Verdicts,
+    /// URLs whose keys are wanted, each once, in the order of their names.
+    pub key_sources: Vec<KeySource>,
 }
 
-/// What routes may refer to, read on first use and shared.
-struct References<'s> {
-    backends: Backends<'s>,
-    bundles: Bundles<'s>,
-    certificates: Certificates<'s>,
-}
-
-/// Compiles a snapshot.
+/// Compiles a snapshot from nothing.
 pub fn compile(snapshot: &Snapshot, options: &Options) -> Compiled {
-    let mut verdicts = Verdicts::default();
-    let mut references = References {
-        backends: Backends::new(snapshot, options),
-        bundles: Bundles::new(snapshot),
-        certificates: Certificates::new(snapshot),
-    };
-    let classes = Classes::read(snapshot, options, &mut references.certificates, &mut verdicts);
-
-    let mut drafts: Vec<Draft> = Vec::with_capacity(snapshot.routes.len());
-    for (key, object) in &snapshot.routes {
-        match classes.claim(object.spec.class_name.as_deref(), options) {
-            Claim::NotOurs => {}
-            Claim::Nobody(fault) => drafts.push(route::unclaimed(key, object, fault)),
-            Claim::Ours(class) => drafts.push(route::draft(key, object, class, &mut references)),
-        }
-    }
-    conflict::by_age(&mut drafts);
-    conflict::settle(&mut drafts);
-    let certificates = conflict::certificates(&mut drafts);
-
-    let mut routes = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        let programmed = draft.accepted();
-        verdicts.add(Verdict {
-            object: ObjectRef {
-                kind: "WebSocketRoute",
-                namespace: draft.route.id.namespace.to_string(),
-                name: draft.route.id.name.to_string(),
-            },
-            generation: draft.generation,
-            conditions: draft.findings.conditions(Some(programmed)),
-            notes: draft.findings.notes,
-        });
-        if programmed {
-            routes.push(draft.route);
-        }
-    }
-    Compiled { table: RoutingTable::new(routes, certificates, classes.certificate), verdicts }
+    Compiler::default().compile(snapshot, options)
 }

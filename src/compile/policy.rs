@@ -3,24 +3,36 @@
 //! A block set on the route replaces the class's whole; inside a block, what is unset is built in. A value that
 //! somebody wrote above a ceiling is a fault of its writer, a value nobody wrote is lowered to it in silence.
 
+use super::access;
 use super::verdict::Fault;
 use crate::api::status::reason;
 use crate::api::{
-    Ceilings, Defaults, Drain, Duration, Keepalive, KeepaliveMode, LoadBalancer, LoadBalancerType, Messages,
-    OnEndpointTerminating, Timeouts, WebSocketRouteSpec,
+    self, Ceilings, Defaults, Drain, Duration, Keepalive, KeepaliveMode, LoadBalancer, LoadBalancerType, Messages,
+    OnEndpointTerminating, RateLimit, Timeouts, WebSocketRouteSpec,
 };
+use crate::routing::access::Rate;
 use crate::routing::{self, LoadBalancing, Policy};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::time;
 
+/// A rate as people and ceilings say it; what is not whole is rounded up.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct PerSecond(u64);
+
+impl Display for PerSecond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} a second", self.0)
+    }
+}
+
 /// What the blocks of one object are judged by, and where its faults go.
-struct Judge<'j> {
+pub(super) struct Judge<'j> {
     /// `spec` of a route, `spec.defaults` of a class.
-    field: &'static str,
+    pub(super) field: &'static str,
     /// What to call the ceilings' owner.
-    class: &'j str,
-    ceilings: &'j Ceilings,
-    faults: &'j mut Vec<Fault>,
+    pub(super) class: &'j str,
+    pub(super) ceilings: &'j Ceilings,
+    pub(super) faults: &'j mut Vec<Fault>,
 }
 
 /// The policy of a route, all but its rules' load balancing. Faults of the class's own blocks are not repeated.
@@ -45,6 +57,10 @@ pub(super) fn route_policy(
             Some(block) => own.messages(Some(block)),
             None => other.messages(defaults.messages.as_ref()),
         },
+        rates: match &spec.rate_limit {
+            Some(block) => own.rates(Some(block)),
+            None => other.rates(defaults.rate_limit.as_ref()),
+        },
         drain: match &spec.drain {
             Some(block) => own.drain(Some(block)),
             None => other.drain(defaults.drain.as_ref()),
@@ -60,7 +76,9 @@ pub(super) fn class_faults(class: &str, defaults: &Defaults, ceilings: &Ceilings
     judge.timeouts(defaults.timeouts.as_ref());
     judge.keepalive(defaults.keepalive.as_ref());
     judge.messages(defaults.messages.as_ref());
+    judge.rates(defaults.rate_limit.as_ref());
     judge.drain(defaults.drain.as_ref());
+    access::judge_limits(&mut judge, defaults.rate_limit.as_ref(), defaults.connection_limit.as_ref());
     faults
 }
 
@@ -124,6 +142,8 @@ impl Judge<'_> {
             _ => built_in,
         };
         let ceiling = |written: Option<i64>| written.and_then(|bytes| u64::try_from(bytes).ok());
+        let size = |written: Option<i64>| written.and_then(|bytes| usize::try_from(bytes).ok());
+        let buffer = size(block.buffer_limit_bytes).filter(|bytes| *bytes > 0);
         let fragments = bytes(block.max_fragments.map(i64::from), built_in.max_fragments.map(u64::from));
         let fragments = self.bounded(
             "messages.maxFragments",
@@ -142,7 +162,69 @@ impl Judge<'_> {
                 ("maxFrameBytes", ceiling(self.ceilings.max_frame_bytes)),
             ),
             max_fragments: fragments.and_then(|n| u32::try_from(n).ok()),
+            buffer_limit_bytes: self
+                .bounded(
+                    "messages.bufferLimitBytes",
+                    (block.buffer_limit_bytes.is_some(), buffer.or(Some(built_in.buffer_limit_bytes))),
+                    ("bufferLimitBytes", size(self.ceilings.buffer_limit_bytes)),
+                )
+                .unwrap_or(built_in.buffer_limit_bytes),
+            slow_consumer: self.slow_consumer(block),
         }
+    }
+
+    /// How long a side may take nothing; the one action there is needs no word in the table.
+    fn slow_consumer(&mut self, block: &Messages) -> Option<time::Duration> {
+        let timeout = block.slow_consumer.as_ref()?.timeout.0;
+        if timeout.is_zero() {
+            let field = self.field;
+            let message = format!(
+                "{field}.messages.slowConsumer.timeout: 0s would end every session at once: write a duration above 0s, \
+                 or leave slowConsumer out"
+            );
+            self.faults.push(Fault::new(reason::UNSUPPORTED_VALUE, message));
+        }
+        Some(timeout).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// How much a client may send in a time. The ceilings are for one session; a consumer may have many.
+    fn rates(&mut self, block: Option<&RateLimit>) -> Option<Box<routing::SessionRates>> {
+        let unset = RateLimit::default();
+        let block = block.unwrap_or(&unset);
+        let plain = |rate: &api::Rate| access::rate(rate.limit, rate.unit, rate.burst);
+        let (messages, bytes) = (self.ceilings.max_messages_per_second, self.ceilings.max_bytes_per_second);
+        let session = routing::Rates {
+            messages: self.rate("rateLimit.messages", block.messages.as_ref(), ("maxMessagesPerSecond", messages)),
+            bytes: self.rate("rateLimit.bytes", block.bytes.as_ref(), ("maxBytesPerSecond", bytes)),
+            control_frames: block.control_frames.as_ref().map(plain),
+        };
+        let consumer = block.per_consumer.as_ref().map_or(routing::Rates::default(), |block| routing::Rates {
+            messages: block.messages.as_ref().map(plain),
+            bytes: block.bytes.as_ref().map(plain),
+            control_frames: block.control_frames.as_ref().map(plain),
+        });
+        let on_exceed = match block.on_exceed {
+            Some(api::OnExceed::Close) => routing::OnExceed::Close,
+            None | Some(api::OnExceed::Throttle) => routing::OnExceed::Throttle,
+        };
+        let bounded = !session.is_none() || !consumer.is_none();
+        bounded.then(|| Box::new(routing::SessionRates { session, consumer, on_exceed }))
+    }
+
+    /// A rate under a ceiling, and so its burst: what may come at once is at most what may come in a second.
+    fn rate(&mut self, field: &str, written: Option<&api::Rate>, (name, ceiling): (&str, Option<i64>)) -> Option<Rate> {
+        let rate = written.map(|rate| access::rate(rate.limit, rate.unit, rate.burst));
+        let ceiling = ceiling.and_then(|ceiling| u64::try_from(ceiling).ok());
+        let per_second = rate.map(|rate| PerSecond(rate.limit.div_ceil(rate.per.as_secs().max(1))));
+        let bound = self.bounded(field, (written.is_some(), per_second), (name, ceiling.map(PerSecond)))?;
+        let rate = rate.filter(|_| per_second == Some(bound)).unwrap_or(Rate {
+            limit: bound.0,
+            per: time::Duration::from_secs(1),
+            burst: bound.0,
+        });
+        let burst = (written.is_some_and(|rate| rate.burst.is_some()), Some(rate.burst));
+        let burst = self.bounded(&format!("{field}.burst"), burst, (name, ceiling)).unwrap_or(rate.burst);
+        Some(Rate { burst, ..rate })
     }
 
     fn drain(&mut self, block: Option<&Drain>) -> routing::Drain {
@@ -180,7 +262,7 @@ impl Judge<'_> {
     }
 
     /// A value under a ceiling; no bound is above any. Returns what is to be used: at most the ceiling.
-    fn bounded<T: Copy + Display + PartialOrd>(
+    pub(super) fn bounded<T: Copy + Display + PartialOrd>(
         &mut self,
         field: &str,
         (written, value): (bool, Option<T>),

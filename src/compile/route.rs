@@ -3,25 +3,28 @@
 //! A rule whose match cannot be understood is dropped; a backend that cannot be used keeps its share of
 //! handshakes, which are refused with 500 (Gateway API). Other routes are not looked at: see `conflict`.
 
-use super::References;
+use super::access::{route_access, rule_access};
+use super::backend::{Spoken, port_of};
 use super::certificate::names_host;
 use super::class::Class;
+use super::inputs::Lookup;
 use super::matching::matches;
 use super::policy::{balancing, route_policy};
 use super::snapshot::{ObjectKey, created};
 use super::trust::upstream_tls;
 use super::verdict::{Fault, Findings};
 use crate::api::status::reason;
-use crate::api::{BackendRef, RouteRule, WebSocketRoute, WebSocketRouteSpec};
+use crate::api::{BackendProxyProtocol, BackendRef, RouteRule, WebSocketRoute, WebSocketRouteSpec};
 use crate::routing::{
-    BackendId, BackendTarget, Certificate, HostPattern, LoadBalancing, Plaintext, Policy, Protocol, Route, RouteId,
+    BackendTarget, Certificate, HostPattern, LoadBalancing, Plaintext, Policy, Protocol, ProxyVersion, Route, RouteId,
     Rule, RuleId, UpstreamTls, WeightedBackend,
 };
 use std::sync::Arc;
 
 /// A route before its neighbours were looked at.
+#[derive(Debug)]
 pub(super) struct Draft {
-    pub(super) route: Route,
+    pub(super) route: Arc<Route>,
     pub(super) generation: Option<i64>,
     /// The certificate of each host that has one.
     pub(super) certificates: Vec<(HostPattern, Arc<Certificate>)>,
@@ -41,7 +44,7 @@ pub(super) fn unclaimed(key: &ObjectKey, object: &WebSocketRoute, fault: Fault) 
     findings.unacceptable.push(fault);
     let class = object.spec.class_name.as_deref().unwrap_or_default();
     Draft {
-        route: empty(key, object, class.into()),
+        route: Arc::new(empty(key, object, class.into())),
         generation: object.metadata.generation,
         certificates: Vec::new(),
         findings,
@@ -49,14 +52,15 @@ pub(super) fn unclaimed(key: &ObjectKey, object: &WebSocketRoute, fault: Fault) 
 }
 
 /// Reads one route of `class`.
-pub(super) fn draft(key: &ObjectKey, object: &WebSocketRoute, class: &Class, references: &mut References<'_>) -> Draft {
+pub(super) fn draft(key: &ObjectKey, object: &WebSocketRoute, class: &Class, lookup: &mut Lookup<'_>) -> Draft {
     let spec = &object.spec;
     let mut route = empty(key, object, class.name.clone());
     let mut findings = Findings::default();
     let policy = route_policy(spec, (&class.name, &class.defaults, &class.ceilings), &mut findings.unacceptable);
     route.hosts = hosts(spec);
-    let certificates = certificates(spec, &route, references, &mut findings);
+    let certificates = certificates(spec, &route, lookup, &mut findings);
     let plaintext = plaintext(spec);
+    let access = route_access(spec, class, &route.id, lookup, &mut findings);
     let mut policies: Vec<Arc<Policy>> = Vec::new();
     for (at, rule) in spec.rules.iter().enumerate() {
         let field = format!("spec.rules[{at}]");
@@ -68,26 +72,32 @@ pub(super) fn draft(key: &ObjectKey, object: &WebSocketRoute, class: &Class, ref
                 continue;
             }
         };
+        let access = rule_access(&access, rule, &field, &mut findings.unacceptable);
         let balancing = balancing(rule.load_balancer.as_ref(), class.defaults.load_balancer.as_ref());
         route.rules.push(Arc::new(Rule {
             id,
             named: rule.name.is_some(),
             matches,
-            backends: backends(rule, &route.id, &field, references, &mut findings),
+            backends: backends(rule, &route.id, &field, lookup, &mut findings),
             policy: shared(&mut policies, &policy, balancing),
             plaintext,
+            access: Arc::new(access),
         }));
     }
     if route.rules.is_empty() && !findings.dropped.is_empty() {
         let message = format!("spec.rules: no rule is left: {}", findings.dropped.join("; "));
         findings.unacceptable.push(Fault::new(reason::UNSUPPORTED_VALUE, message));
     }
-    Draft { route, generation: object.metadata.generation, certificates, findings }
+    Draft { route: Arc::new(route), generation: object.metadata.generation, certificates, findings }
+}
+
+/// The name of a route in the table.
+pub(super) fn id(key: &ObjectKey) -> RouteId {
+    RouteId { namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }
 }
 
 fn empty(key: &ObjectKey, object: &WebSocketRoute, class: Arc<str>) -> Route {
-    let id = RouteId { namespace: key.namespace.as_str().into(), name: key.name.as_str().into() };
-    Route { id, class, created: created(&object.metadata), hosts: Vec::new(), rules: Vec::new() }
+    Route { id: id(key), class, created: created(&object.metadata), hosts: Vec::new(), rules: Vec::new() }
 }
 
 fn hosts(spec: &WebSocketRouteSpec) -> Vec<HostPattern> {
@@ -125,7 +135,7 @@ fn shared(known: &mut Vec<Arc<Policy>>, policy: &Policy, balancing: LoadBalancin
 fn certificates(
     spec: &WebSocketRouteSpec,
     route: &Route,
-    references: &mut References<'_>,
+    lookup: &mut Lookup<'_>,
     findings: &mut Findings,
 ) -> Vec<(HostPattern, Arc<Certificate>)> {
     let Some(tls) = &spec.tls else { return Vec::new() };
@@ -133,11 +143,12 @@ fn certificates(
     for (at, reference) in tls.certificate_refs.iter().enumerate() {
         let field = format!("spec.tls.certificateRefs[{at}]");
         let namespace = reference.namespace.as_deref().unwrap_or(&route.id.namespace);
-        if *namespace != *route.id.namespace {
-            findings.unresolved.push(not_permitted(&field, "Secret", namespace, &route.id.namespace));
+        let key = ObjectKey::new(namespace, &reference.name);
+        if let Err(fault) = lookup.permit(&route.id.namespace, "Secret", &key, &field) {
+            findings.unresolved.push(fault);
             continue;
         }
-        match references.certificates.of(&ObjectKey::new(namespace, &reference.name)) {
+        match lookup.certificate(&key) {
             Err(fault) => findings.unresolved.push(fault.at(&field)),
             Ok(found) => {
                 findings.unresolved.extend(found.stale.map(|fault| fault.at(&field)));
@@ -162,30 +173,21 @@ fn certificates(
     chosen
 }
 
-fn not_permitted(field: &str, kind: &str, theirs: &str, ours: &str) -> Fault {
-    let message = format!(
-        "{field}.namespace: a {kind} of namespace {theirs} cannot be used from namespace {ours}, for references across \
-         namespaces are not permitted here: put both into one namespace"
-    );
-    Fault::new(reason::REF_NOT_PERMITTED, message)
-}
-
 fn backends(
     rule: &RouteRule,
     route: &RouteId,
     field: &str,
-    references: &mut References<'_>,
+    lookup: &mut Lookup<'_>,
     findings: &mut Findings,
 ) -> Vec<WeightedBackend> {
     let tls = rule.backend_tls.as_ref().map(|block| {
         let field = format!("{field}.backendTLS");
-        let References { bundles, certificates, .. } = references;
-        upstream_tls(block, (&*route.namespace, &field), bundles, certificates, &mut findings.unresolved)
+        upstream_tls(block, (&*route.namespace, &field), lookup, &mut findings.unresolved)
     });
     let mut backends = Vec::with_capacity(rule.backend_refs.len());
     for (at, reference) in rule.backend_refs.iter().enumerate() {
         let field = format!("{field}.backendRefs[{at}]");
-        let target = match backend(reference, route, &field, tls.as_ref(), references) {
+        let target = match backend(reference, route, &field, tls.as_ref(), lookup) {
             Ok((backend, idle)) => {
                 findings.notes.extend(idle.map(|why| format!("{field}: {why}")));
                 BackendTarget::Service(backend)
@@ -219,18 +221,13 @@ fn backend(
     route: &RouteId,
     field: &str,
     tls: Option<&Option<Arc<UpstreamTls>>>,
-    references: &mut References<'_>,
+    lookup: &mut Lookup<'_>,
 ) -> Result<(Arc<crate::routing::Backend>, Option<String>), Fault> {
     let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
-    if *namespace != *route.namespace {
-        return Err(not_permitted(field, "Service", namespace, &route.namespace));
-    }
-    let port = u16::try_from(reference.port).ok().filter(|port| *port > 0).ok_or_else(|| {
-        let message = format!("{field}.port: {} is no port: write 1 to 65535", reference.port);
-        Fault::new(reason::BACKEND_NOT_FOUND, message)
-    })?;
     let key = ObjectKey::new(namespace, &reference.name);
-    let target = references.backends.target(&key, port).map_err(|fault| fault.at(field))?;
+    lookup.permit(&route.namespace, "Service", &key, field)?;
+    let port = port_of(reference.port, field)?;
+    let target = lookup.target(&key, port).map_err(|fault| fault.at(field))?;
     let protocol = target.protocol(reference.protocol).map_err(|fault| fault.at(field))?;
     let tls = match (protocol, tls) {
         (Protocol::Ws, _) => None,
@@ -247,6 +244,9 @@ fn backend(
             return Err(Fault::new(reason::UNSUPPORTED_PROTOCOL, message));
         }
     };
-    let id = BackendId { namespace: namespace.into(), service: reference.name.as_str().into(), port };
-    Ok((references.backends.backend(id, &target, protocol, tls), target.idle))
+    let proxy_protocol = reference.proxy_protocol.map(|version| match version {
+        BackendProxyProtocol::V1 => ProxyVersion::V1,
+        BackendProxyProtocol::V2 => ProxyVersion::V2,
+    });
+    Ok((lookup.backend((&key, port), &target, Spoken { protocol, tls, proxy_protocol }), target.idle))
 }

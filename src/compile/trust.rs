@@ -3,11 +3,12 @@
 //! Fails closed: authorities that cannot be read are never replaced by others. One unreadable bundle among
 //! readable ones only narrows the trust, so the rest is used and the fault is told.
 
-use super::certificate::{Certificates, certificates_from_pem, fingerprint};
-use super::snapshot::{ObjectKey, Snapshot, secret_entry};
+use super::certificate::{certificates_from_pem, fingerprint};
+use super::inputs::Lookup;
+use super::snapshot::{ObjectKey, Snapshot};
 use super::verdict::Fault;
 use crate::api::status::reason;
-use crate::api::{BackendTls, CaKind, CaRef};
+use crate::api::{BackendTls, CaKind};
 use crate::routing::{Certificate, Roots, UpstreamTls};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -15,59 +16,63 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The key of a CA bundle.
-const CA_KEY: &str = "ca.crt";
+pub(super) const CA_KEY: &str = "ca.crt";
 
-/// The CA bundles of a snapshot, each parsed at most once.
-pub(super) struct Bundles<'s> {
-    snapshot: &'s Snapshot,
-    read: HashMap<(bool, ObjectKey), Result<Vec<CertificateDer<'static>>, Fault>>,
+/// The CA bundles of Secrets and config maps, each parsed at most once.
+#[derive(Debug, Default)]
+pub(super) struct Bundles {
+    config_maps: HashMap<ObjectKey, Bundle>,
+    secrets: HashMap<ObjectKey, Bundle>,
 }
 
-impl<'s> Bundles<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot) -> Self {
-        Self { snapshot, read: HashMap::new() }
+type Bundle = Result<Vec<CertificateDer<'static>>, Fault>;
+
+impl Bundles {
+    pub(super) fn of(&mut self, snapshot: &Snapshot, kind: CaKind, key: &ObjectKey) -> Bundle {
+        let parsed = || {
+            let parsed = parse(snapshot, kind, key);
+            parsed.map_err(|message| Fault::new(reason::INVALID_CA_CERTIFICATE_REF, message))
+        };
+        self.kind(kind).entry(key.clone()).or_insert_with(parsed).clone()
     }
 
-    fn of(&mut self, namespace: &str, reference: &CaRef) -> Result<Vec<CertificateDer<'static>>, Fault> {
-        let key = ObjectKey::new(namespace, &reference.name);
-        let slot = (reference.kind == CaKind::Secret, key);
-        if let Some(known) = self.read.get(&slot) {
-            return known.clone();
-        }
-        let parsed = self.parse(&slot.1, reference.kind);
-        let parsed = parsed.map_err(|message| Fault::new(reason::INVALID_CA_CERTIFICATE_REF, message));
-        self.read.insert(slot, parsed.clone());
-        parsed
+    pub(super) fn forget(&mut self, kind: CaKind, key: &ObjectKey) {
+        self.kind(kind).remove(key);
     }
 
-    fn parse(&self, key: &ObjectKey, kind: CaKind) -> Result<Vec<CertificateDer<'static>>, String> {
-        let (word, exists, pem) = match kind {
-            CaKind::ConfigMap => {
-                let map = self.snapshot.config_maps.get(key);
-                let text = map.and_then(|m| m.data.as_ref()?.get(CA_KEY)).map(String::as_bytes);
-                let bytes = map.and_then(|m| m.binary_data.as_ref()?.get(CA_KEY)).map(|bytes| bytes.0.as_slice());
-                ("ConfigMap", map.is_some(), text.or(bytes))
-            }
-            CaKind::Secret => {
-                let secret = self.snapshot.secrets.get(key);
-                ("Secret", secret.is_some(), secret.and_then(|secret| secret_entry(secret, CA_KEY)))
-            }
-        };
-        if !exists {
-            return Err(format!("there is no {word} {key}: create it, or correct the name"));
+    fn kind(&mut self, kind: CaKind) -> &mut HashMap<ObjectKey, Bundle> {
+        match kind {
+            CaKind::ConfigMap => &mut self.config_maps,
+            CaKind::Secret => &mut self.secrets,
         }
-        let pem = pem.ok_or_else(|| format!("{word} {key} has no {CA_KEY}: put the PEM bundle there"))?;
-        let unusable = |why: String| {
-            format!(
-                "{CA_KEY} of {word} {key} cannot be used ({why}): put the PEM certificates of the authorities there"
-            )
-        };
-        let certificates = certificates_from_pem(pem).map_err(unusable)?;
-        for certificate in &certificates {
-            RootCertStore::empty().add(certificate.clone()).map_err(|e| unusable(e.to_string()))?;
-        }
-        Ok(certificates)
     }
+}
+
+fn parse(snapshot: &Snapshot, kind: CaKind, key: &ObjectKey) -> Result<Vec<CertificateDer<'static>>, String> {
+    let (word, exists, pem) = match kind {
+        CaKind::ConfigMap => {
+            let map = snapshot.config_maps.get(key);
+            let text = map.and_then(|m| m.data.as_ref()?.get(CA_KEY)).map(String::as_bytes);
+            let bytes = map.and_then(|m| m.binary_data.as_ref()?.get(CA_KEY)).map(|bytes| bytes.0.as_slice());
+            ("ConfigMap", map.is_some(), text.or(bytes))
+        }
+        CaKind::Secret => {
+            let secret = snapshot.secrets.get(key);
+            ("Secret", secret.is_some(), secret.and_then(|secret| secret.entry(CA_KEY)))
+        }
+    };
+    if !exists {
+        return Err(format!("there is no {word} {key}: create it, or correct the name"));
+    }
+    let pem = pem.ok_or_else(|| format!("{word} {key} has no {CA_KEY}: put the PEM bundle there"))?;
+    let unusable = |why: String| {
+        format!("{CA_KEY} of {word} {key} cannot be used ({why}): put the PEM certificates of the authorities there")
+    };
+    let certificates = certificates_from_pem(pem).map_err(unusable)?;
+    for certificate in &certificates {
+        RootCertStore::empty().add(certificate.clone()).map_err(|e| unusable(e.to_string()))?;
+    }
+    Ok(certificates)
 }
 
 /// Reads the `backendTLS` of a rule in `namespace`. Faults are pushed with `field` (that of the block) before
@@ -75,8 +80,7 @@ impl<'s> Bundles<'s> {
 pub(super) fn upstream_tls(
     block: &BackendTls,
     (namespace, field): (&str, &str),
-    bundles: &mut Bundles<'_>,
-    certificates: &mut Certificates<'_>,
+    lookup: &mut Lookup<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Arc<UpstreamTls>> {
     let hostname = block.hostname.to_ascii_lowercase();
@@ -87,12 +91,12 @@ pub(super) fn upstream_tls(
         faults.push(Fault::new(reason::UNSUPPORTED_VALUE, message));
         return None;
     }
-    let roots = roots(block, (namespace, field), bundles, faults)?;
+    let roots = roots(block, (namespace, field), lookup, faults)?;
     let client = match &block.client_certificate_ref {
         None => None,
         Some(reference) => {
             let field = format!("{field}.clientCertificateRef");
-            match certificates.of(&ObjectKey::new(namespace, &reference.name)) {
+            match lookup.certificate(&ObjectKey::new(namespace, &reference.name)) {
                 Ok(usable) => {
                     faults.extend(usable.stale.map(|fault| fault.at(&field)));
                     Some(usable.certificate)
@@ -110,7 +114,7 @@ pub(super) fn upstream_tls(
 fn roots(
     block: &BackendTls,
     (namespace, field): (&str, &str),
-    bundles: &mut Bundles<'_>,
+    lookup: &mut Lookup<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Roots> {
     if block.well_known_ca_certificates.is_some() {
@@ -118,7 +122,7 @@ fn roots(
     }
     let mut trusted = Vec::new();
     for (at, reference) in block.ca_certificate_refs.iter().enumerate() {
-        match bundles.of(namespace, reference) {
+        match lookup.bundle(reference.kind, &ObjectKey::new(namespace, &reference.name)) {
             Ok(certificates) => trusted.extend(certificates),
             Err(fault) => faults.push(fault.at(format_args!("{field}.caCertificateRefs[{at}]"))),
         }

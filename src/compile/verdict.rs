@@ -4,10 +4,11 @@
 //! objects do not (no counts, no pod names, no time of day), so that an unchanged object never causes a write.
 //! Hints that do depend on endpoints are notes: `sheave check` prints them, a status never holds them.
 
+use super::snapshot::Unreadable;
 use crate::api::status::{ACCEPTED, OVERLAPPING_TLS_CONFIG, PARTIALLY_INVALID, PROGRAMMED, RESOLVED_REFS, reason};
 use serde::{Serialize, Serializer};
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Above this many faults under one condition the rest is left out: a message may have 32,768 bytes.
 const MOST_FAULTS: usize = 16;
@@ -93,8 +94,10 @@ impl Verdict {
 }
 
 /// The verdicts by object, written as a list. An object of another controller has none.
+///
+/// A clone shares every verdict. A [`super::Compiler`] gives the same `Arc` again for a route whose verdict stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdicts(BTreeMap<ObjectRef, Verdict>);
+pub struct Verdicts(Vec<Arc<Verdict>>); // in order of the objects
 
 impl Serialize for Verdicts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -105,12 +108,17 @@ impl Serialize for Verdicts {
 impl Verdicts {
     /// Every verdict in the order of kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Verdict> {
-        self.0.values()
+        self.shared().map(|verdict| &**verdict)
+    }
+
+    /// The same, to be kept and to be compared by identity.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<Verdict>> {
+        self.0.iter()
     }
 
     /// The verdict on one object.
     pub fn get(&self, object: &ObjectRef) -> Option<&Verdict> {
-        self.0.get(object)
+        self.place(object).ok().map(|at| &*self.0[at])
     }
 
     /// Whether every object is accepted.
@@ -118,8 +126,29 @@ impl Verdicts {
         self.iter().all(Verdict::accepted)
     }
 
+    /// Puts a verdict in the place of an earlier one on the same object. An equal one stays.
     pub(super) fn add(&mut self, verdict: Verdict) {
-        self.0.insert(verdict.object.clone(), verdict);
+        match self.place(&verdict.object) {
+            Ok(at) if *self.0[at] == verdict => {}
+            Ok(at) => self.0[at] = Arc::new(verdict),
+            Err(at) => self.0.insert(at, Arc::new(verdict)),
+        }
+    }
+
+    /// Adds those of `others`, which speak of other objects.
+    pub(super) fn extend(&mut self, others: &Self) {
+        self.0.extend(others.0.iter().map(Arc::clone));
+        self.0.sort_by(|a, b| a.object.cmp(&b.object));
+    }
+
+    pub(super) fn remove(&mut self, object: &ObjectRef) {
+        if let Ok(at) = self.place(object) {
+            self.0.remove(at);
+        }
+    }
+
+    fn place(&self, object: &ObjectRef) -> Result<usize, usize> {
+        self.0.binary_search_by(|verdict| verdict.object.cmp(object))
     }
 }
 
@@ -182,6 +211,24 @@ impl Findings {
             conditions.push(Condition { kind: PROGRAMMED, status: programmed, reason, message: message.to_owned() });
         }
         conditions
+    }
+}
+
+/// The verdict on an object that could not be read.
+pub(super) fn unreadable(
+    kind: &'static str,
+    namespace: &str,
+    name: &str,
+    unreadable: &Unreadable,
+    programs: bool,
+) -> Verdict {
+    let fault = |message: &String| Fault::new(reason::UNSUPPORTED_VALUE, message.clone());
+    let findings = Findings { unacceptable: unreadable.faults.iter().map(fault).collect(), ..Findings::default() };
+    Verdict {
+        object: ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() },
+        generation: unreadable.generation,
+        conditions: findings.conditions(programs.then_some(false)),
+        notes: Vec::new(),
     }
 }
 

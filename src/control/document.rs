@@ -8,8 +8,8 @@ use super::location::{Locations, Position};
 pub use super::problem::{ObjectName, Problem};
 pub use super::secret::SecretObject;
 use super::{schema, secret};
-use crate::api::{WebSocketClass, WebSocketRoute};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use crate::api::{ReferenceGrant, WebSocketClass, WebSocketRoute};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,21 +17,25 @@ use serde_json::Value;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-/// An object of a kind Sheave reads.
+/// An object of a kind Sheave reads. Shared with whoever remembers what a file held; content of Secrets nobody does.
 #[derive(Clone, Debug)]
 pub enum Object {
     /// `sheave.dev/v1alpha1`.
-    Class(WebSocketClass),
+    Class(Arc<WebSocketClass>),
     /// `v1`.
-    ConfigMap(ConfigMap),
+    ConfigMap(Arc<ConfigMap>),
     /// `discovery.k8s.io/v1`.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Arc<EndpointSlice>),
+    /// `v1`. Only its labels are looked at.
+    Namespace(Namespace),
+    /// `gateway.networking.k8s.io/v1` or `v1beta1`, which are alike.
+    ReferenceGrant(Arc<ReferenceGrant>),
     /// `sheave.dev/v1alpha1`.
-    Route(WebSocketRoute),
+    Route(Arc<WebSocketRoute>),
     /// `v1`. Its content is never printed.
     Secret(SecretObject),
     /// `v1`.
-    Service(Service),
+    Service(Arc<Service>),
 }
 
 /// An object and where it stands.
@@ -148,19 +152,26 @@ impl Reading {
             self.problems.push(part.problem(None, &field, format!("{kind} without a name: set metadata.name")));
             return;
         };
-        let namespace = if kind == "WebSocketClass" { "" } else { meta("namespace").unwrap_or("default") };
+        let namespace =
+            if matches!(&*kind, "Namespace" | "WebSocketClass") { "" } else { meta("namespace").unwrap_or("default") };
         let name = ObjectName { kind: kind.clone(), namespace: namespace.to_owned(), name: name.to_owned() };
         let taken = Taking { reading: self, part, at, name };
         match (version.as_str(), kind.as_str()) {
             ("sheave.dev/v1alpha1", "WebSocketRoute") => taken.ours(value, |mut route: WebSocketRoute| {
                 route.metadata.namespace.get_or_insert_with(|| "default".to_owned());
-                Object::Route(route)
+                Object::Route(Arc::new(route))
             }),
-            ("sheave.dev/v1alpha1", "WebSocketClass") => taken.ours(value, Object::Class),
-            ("v1", "Service") => taken.decode(&value, Object::Service),
-            ("v1", "ConfigMap") => taken.decode(&value, Object::ConfigMap),
+            ("sheave.dev/v1alpha1", "WebSocketClass") => taken.ours(value, |class| Object::Class(Arc::new(class))),
+            ("v1", "Service") => taken.decode(&value, |object| Object::Service(Arc::new(object))),
+            ("v1", "ConfigMap") => taken.decode(&value, |object| Object::ConfigMap(Arc::new(object))),
+            ("v1", "Namespace") => taken.decode(&value, Object::Namespace),
             ("v1", "Secret") => taken.secret(value),
-            ("discovery.k8s.io/v1", "EndpointSlice") => taken.decode(&value, Object::EndpointSlice),
+            ("gateway.networking.k8s.io/v1" | "gateway.networking.k8s.io/v1beta1", "ReferenceGrant") => {
+                taken.decode(&value, |object| Object::ReferenceGrant(Arc::new(object)));
+            }
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                taken.decode(&value, |object| Object::EndpointSlice(Arc::new(object)));
+            }
             ("sheave.dev/v1alpha1", _) => taken.fault("kind", format!("sheave.dev/v1alpha1 has no kind {kind}")),
             _ if version.starts_with("sheave.dev/") => {
                 taken.fault("apiVersion", format!("unknown version {version}: write sheave.dev/v1alpha1"));

@@ -4,13 +4,15 @@
 //! leaves out names that begin with a dot (which is also where such a mount keeps its second copy). What a document
 //! means is `document`'s business.
 
-use super::document::{Document, ObjectName, Problem, read_documents};
+use super::document::{Document, Object, ObjectName, Problem, read_documents};
 use notify::{RecursiveMode, Watcher};
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// The largest file that is read, in bytes.
@@ -21,6 +23,9 @@ const MAX_FILES: usize = 10_000;
 
 /// The most folders within folders.
 const MAX_DEPTH: usize = 8;
+
+/// Longer than the clock that stamps a file's changes stands still.
+const TICK: Duration = Duration::from_millis(200);
 
 /// How often the folder is read anyway, so that a change the kernel did not tell of heals.
 const RESCAN: Duration = Duration::from_secs(10);
@@ -46,32 +51,84 @@ impl FolderContents {
 /// # Errors
 /// When `path` itself cannot be read; anything below it is a [`Problem`].
 pub fn read(path: &Path) -> std::io::Result<FolderContents> {
-    let mut files = Vec::new();
-    if path.is_file() {
-        files.push(path.to_owned());
-    } else {
-        list(path, &mut Vec::new(), &mut files)?;
+    Files::default().read(path)
+}
+
+/// What the files of a folder held when they were last read, so that those that have not changed are not read again.
+/// A file with a Secret in it is not remembered.
+#[derive(Debug, Default)]
+pub struct Files(HashMap<PathBuf, Remembered>);
+
+#[derive(Debug)]
+struct Remembered {
+    stamp: Stamp,
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+}
+
+/// What tells one content of a file from another: device, number, size, and the times of its last changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp([i64; 7]);
+
+impl Stamp {
+    /// `None` for a file that was changed a moment ago: it may change again within the same tick of its clock.
+    fn of(about: &Metadata) -> Option<Self> {
+        let changed = Duration::new(about.ctime().try_into().ok()?, about.ctime_nsec().try_into().ok()?);
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + changed).ok()?;
+        let number = |number: u64| number.cast_signed();
+        (age > TICK).then_some(Self([
+            number(about.dev()),
+            number(about.ino()),
+            number(about.size()),
+            about.mtime(),
+            about.mtime_nsec(),
+            about.ctime(),
+            about.ctime_nsec(),
+        ]))
     }
-    let mut contents = FolderContents::default();
-    if files.len() > MAX_FILES {
-        let message =
-            format!("holds more than {MAX_FILES} files; those after {} are left out", files[MAX_FILES - 1].display());
-        contents.problems.push(whole(path, message));
-        files.truncate(MAX_FILES);
-    }
-    for file in files {
-        let name = file.strip_prefix(path).ok().filter(|name| !name.as_os_str().is_empty()).unwrap_or(&file);
-        match text(&file) {
-            Ok(text) => {
-                let (documents, problems) = read_documents(&name.to_string_lossy(), &text);
-                contents.documents.extend(documents);
-                contents.problems.extend(problems);
-            }
-            Err(message) => contents.problems.push(whole(name, message)),
+}
+
+impl Files {
+    /// Reads a folder, or one file.
+    ///
+    /// # Errors
+    /// When `path` itself cannot be read; anything below it is a [`Problem`].
+    pub fn read(&mut self, path: &Path) -> std::io::Result<FolderContents> {
+        let mut files = Vec::new();
+        if path.is_file() {
+            files.push(path.to_owned());
+        } else {
+            list(path, &mut Vec::new(), &mut files)?;
         }
+        let mut contents = FolderContents::default();
+        if files.len() > MAX_FILES {
+            let last = files[MAX_FILES - 1].display();
+            let message = format!("holds more than {MAX_FILES} files; those after {last} are left out");
+            contents.problems.push(whole(path, message));
+            files.truncate(MAX_FILES);
+        }
+        let mut before = std::mem::take(&mut self.0);
+        for file in files {
+            let name = file.strip_prefix(path).ok().filter(|name| !name.as_os_str().is_empty()).unwrap_or(&file);
+            let stamp = std::fs::metadata(&file).ok().and_then(|about| Stamp::of(&about));
+            let remembered = before.remove(&file).filter(|known| Some(known.stamp) == stamp);
+            let (documents, problems) = match remembered {
+                Some(known) => (known.documents, known.problems),
+                None => match text(&file) {
+                    Ok(text) => read_documents(&name.to_string_lossy(), &text),
+                    Err(message) => (Vec::new(), vec![whole(name, message)]),
+                },
+            };
+            contents.documents.extend(documents.iter().cloned());
+            contents.problems.extend(problems.iter().cloned());
+            let secret = documents.iter().any(|document| matches!(document.object, Object::Secret(_)));
+            if let Some(stamp) = stamp.filter(|_| !secret) {
+                self.0.insert(file, Remembered { stamp, documents, problems });
+            }
+        }
+        refuse_duplicates(&mut contents);
+        Ok(contents)
     }
-    refuse_duplicates(&mut contents);
-    Ok(contents)
 }
 
 /// Adds the files below `folder`. `above` holds the true names of the folders that lead to it, so that a link back
@@ -189,6 +246,35 @@ mod tests {
         assert_eq!(contents.documents.len(), 1);
         assert_eq!(&*contents.documents[0].file, "b.yaml");
         assert_eq!(&*contents.problems[0].file, "a/x.yml");
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_read_again_and_a_file_of_secrets_always_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {a: b}\n";
+        let path = |name: &str| folder.path().join(name);
+        for (name, text) in [("a.yaml", SERVICE), ("k.yaml", secret)] {
+            std::fs::write(path(name), text).expect("file written");
+        }
+        let mut files = Files::default();
+        let mut service = || {
+            let contents = files.read(folder.path()).expect("readable");
+            assert_eq!((contents.documents.len(), contents.problems), (2, vec![]));
+            let kept = files.0.keys().cloned().collect::<Vec<_>>();
+            let Object::Service(service) = &contents.documents[0].object else { panic!("{:?}", contents.documents) };
+            (Arc::clone(service), kept)
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        let (mut last, mut kept) = service();
+        while kept.is_empty() && std::time::Instant::now() < deadline {
+            (last, kept) = service();
+        }
+        assert_eq!(kept, [path("a.yaml")], "remembered once it is older than its clock's tick");
+        assert!(Arc::ptr_eq(&last, &service().0), "the very same object");
+        std::fs::write(path("new"), SERVICE.replace("localhost", "elsewhere")).expect("file written");
+        std::fs::rename(path("new"), path("a.yaml")).expect("renamed");
+        let name = service().0.spec.as_ref().and_then(|spec| spec.external_name.clone());
+        assert_eq!(name.as_deref(), Some("elsewhere"));
     }
 
     #[test]

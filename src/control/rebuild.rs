@@ -4,11 +4,15 @@
 //! writer empties a file and then fills it, and the table of the empty moment would end the sessions of its routes.
 //! A table equal to the last one is not published. A source with something wrong in it keeps the last good table; at
 //! the start, when there is none, what is good is served. What is wrong is logged once, until it changes.
+//!
+//! What is learnt beside the source, such as the keys of an issuer, goes into the table also while the source is broken:
+//! it is compiled with the last good objects then.
 
 use super::document::{Document, Object, SecretObject};
-use super::folder::{self, FolderContents};
+use super::folder::{self, Files, FolderContents};
+use super::key_sets::{Learnt, News, Wanted};
 use super::publish;
-use crate::compile::{Compiled, ObjectKey, Options, Snapshot, Verdict, compile};
+use crate::compile::{Compiled, Compiler, ObjectKey, Options, SecretContent, Snapshot, Verdict};
 use crate::drain::{Draining, Phase};
 use crate::routing::RoutingTable;
 use crate::telemetry::Metrics;
@@ -35,17 +39,17 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads everything there is.
+    /// Reads everything there is; `files` is what was read of a folder before.
     ///
     /// # Errors
     /// When the folder itself cannot be read.
-    pub fn read(&self) -> std::io::Result<FolderContents> {
+    fn read(&self, files: &mut Files) -> std::io::Result<FolderContents> {
         match self {
             Self::Fixed(name, text) => {
                 let (documents, problems) = super::document::read_documents(name, text);
                 Ok(FolderContents { documents, problems })
             }
-            Self::Folder(path) => folder::read(path),
+            Self::Folder(path) => files.read(path),
         }
     }
 
@@ -76,12 +80,18 @@ pub fn snapshot(documents: Vec<Document>, taken_at: i64) -> Snapshot {
     for Document { name, object, .. } in documents {
         let key = ObjectKey::new(name.namespace, name.name.clone());
         match object {
-            Object::Class(class) => drop(snapshot.classes.insert(name.name, Arc::new(class))),
-            Object::ConfigMap(map) => drop(snapshot.config_maps.insert(key, Arc::new(map))),
-            Object::EndpointSlice(slice) => drop(snapshot.endpoint_slices.insert(key, Arc::new(slice))),
-            Object::Route(route) => drop(snapshot.routes.insert(key, Arc::new(route))),
-            Object::Secret(SecretObject(secret)) => drop(snapshot.secrets.insert(key, Arc::new(secret))),
-            Object::Service(service) => drop(snapshot.services.insert(key, Arc::new(service))),
+            Object::Class(class) => drop(snapshot.classes.insert(name.name, class)),
+            Object::ConfigMap(map) => drop(snapshot.config_maps.insert(key, map)),
+            Object::EndpointSlice(slice) => drop(snapshot.endpoint_slices.insert(key, slice)),
+            Object::Namespace(namespace) => {
+                drop(snapshot.namespaces.insert(name.name, namespace.metadata.labels.unwrap_or_default()));
+            }
+            Object::ReferenceGrant(grant) => drop(snapshot.reference_grants.insert(key, grant)),
+            Object::Route(route) => drop(snapshot.routes.insert(key, route)),
+            Object::Secret(SecretObject(secret)) => {
+                drop(snapshot.secrets.insert(key, Arc::new(SecretContent::take(secret, |_| true))));
+            }
+            Object::Service(service) => drop(snapshot.services.insert(key, service)),
         }
     }
     snapshot
@@ -97,17 +107,36 @@ pub struct Rebuild {
     metrics: Arc<Metrics>,
     /// What was last said to be wrong.
     told: Mutex<Vec<String>>,
+    /// Where it is said whose keys are wanted.
+    wanted: Wanted,
+    known: Mutex<Known>,
+}
+
+/// What is known from one time to the next.
+#[derive(Debug, Default)]
+struct Known {
+    files: Files,
+    compiler: Compiler,
+    learnt: Learnt,
+    /// The last good objects, kept only while keys are fetched for them: they may hold secrets.
+    snapshot: Option<Snapshot>,
+    /// Where each of these is written.
+    places: HashMap<String, String>,
+    /// What is wrong in the files.
+    problems: Vec<String>,
 }
 
 impl Rebuild {
-    /// Of `source`, compiled with `options`, into `table`, counted in `metrics`.
+    /// Of `source`, compiled with `options`, into `table`, counted in `metrics`. Whose keys are to be fetched is said to
+    /// `wanted`.
     pub fn new(
         source: Source,
         options: Options,
         table: watch::Sender<Arc<RoutingTable>>,
         metrics: Arc<Metrics>,
+        wanted: Wanted,
     ) -> Self {
-        Self { source, options, table, metrics, told: Mutex::default() }
+        Self { source, options, table, metrics, told: Mutex::default(), wanted, known: Mutex::default() }
     }
 
     /// Reads the source once. The first time what is good is served; afterwards a source with something wrong in it
@@ -117,20 +146,35 @@ impl Rebuild {
     /// When the source as a whole cannot be read.
     pub fn once(&self, first: bool) -> std::io::Result<()> {
         let began = Instant::now();
-        let contents = self.source.read()?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = self.source.read(&mut known.files)?;
         let faults = contents.problems.iter().filter(|problem| !problem.note);
-        let mut wrong: Vec<_> = faults.map(ToString::to_string).collect();
-        let problems = wrong.len();
-        if problems > 0 && !first {
+        let wrong: Vec<_> = faults.map(ToString::to_string).collect();
+        known.problems.clone_from(&wrong);
+        if !wrong.is_empty() && !first {
             self.keep(wrong, began);
             return Ok(());
         }
         let at = |document: &Document| format!("{}:{}", document.file, document.line);
-        let places = contents.documents.iter().map(|document| (document.name.to_string(), at(document))).collect();
-        let compiled = compile(&snapshot(contents.documents, now()), &self.options);
-        wrong.extend(complaints(&compiled, &places));
+        known.places = contents.documents.iter().map(|document| (document.name.to_string(), at(document))).collect();
+        let objects = snapshot(contents.documents, now());
+        self.build(&mut known, objects, first, began);
+        Ok(())
+    }
+
+    /// Compiles `objects` with what has been learnt, and publishes.
+    fn build(&self, known: &mut Known, mut objects: Snapshot, first: bool, began: Instant) {
+        known.learnt.tell(&mut objects);
+        let compiled = known.compiler.compile(&objects, &self.options);
+        known.compiler.let_go_of_secrets();
+        self.wanted.want(&compiled.key_sources);
+        known.learnt.keep(&objects, &compiled.key_sources);
+        known.snapshot = (!compiled.key_sources.is_empty()).then_some(objects);
+        let problems = known.problems.len();
+        let mut wrong = known.problems.clone();
+        wrong.extend(complaints(&compiled, &known.places));
         self.tell(wrong);
-        let routes = publish::count_routes(&compiled);
+        let routes = publish::count_routes(&compiled.verdicts);
         let changed = publish::publish(compiled.table, first, &self.table, &self.metrics);
         let build = began.elapsed();
         self.metrics.reloaded(&Reload { problems, routes: Some(routes), build });
@@ -138,7 +182,25 @@ impl Rebuild {
             let build_ms = u64::try_from(build.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(routes = routes.0, refused = routes.1, build_ms, "table published");
         }
-        Ok(())
+    }
+
+    /// Takes news in, and compiles again if they matter.
+    fn learn(&self, news: Vec<News>) {
+        let began = Instant::now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = false;
+        for news in news {
+            changed |= known.learnt.take(news);
+        }
+        if !changed {
+            return;
+        }
+        if let Some(objects) = known.snapshot.take() {
+            self.build(&mut known, Snapshot { taken_at: now(), ..objects }, false, began);
+        } else {
+            drop(known);
+            self.again();
+        }
     }
 
     fn again(&self) {
@@ -175,17 +237,29 @@ impl Rebuild {
     ///
     /// # Cancel safety
     /// May be dropped at any time; the last table stays.
-    pub async fn follow(self, mut changes: mpsc::Receiver<()>, mut draining: Draining) {
+    pub async fn follow(self, mut changes: mpsc::Receiver<()>, mut news: mpsc::Receiver<News>, mut draining: Draining) {
         let rebuild = Arc::new(self);
         loop {
+            let mut learnt = Vec::new();
             tokio::select! {
                 () = draining.reached(Phase::Stopped) => return,
-                change = changes.recv() => if change.is_none() { return },
+                change = changes.recv() => {
+                    if change.is_none() {
+                        return;
+                    }
+                    gather(&mut changes).await;
+                }
+                Some(first) = news.recv() => {
+                    learnt.push(first);
+                    while let Ok(next) = news.try_recv() {
+                        learnt.push(next);
+                    }
+                }
             }
-            gather(&mut changes).await;
             // Off this thread: a large folder takes a good part of a second, and probes are answered here.
             let rebuild = Arc::clone(&rebuild);
-            if let Err(error) = tokio::task::spawn_blocking(move || rebuild.again()).await {
+            let work = move || if learnt.is_empty() { rebuild.again() } else { rebuild.learn(learnt) };
+            if let Err(error) = tokio::task::spawn_blocking(work).await {
                 tracing::error!(%error, "reading the source failed; please report the panic above");
             }
         }
@@ -215,7 +289,9 @@ async fn gather(changes: &mut mpsc::Receiver<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::key_sets;
     use crate::drain::Drain;
+    use crate::feedback;
 
     const ROUTE: &str = "apiVersion: sheave.dev/v1alpha1\nkind: WebSocketRoute\nmetadata: {name: echo}\nspec:\n  \
         hostnames: [HOST]\n  rules: [{backendRefs: [{name: echo, port: 80}]}]\n";
@@ -246,11 +322,12 @@ mod tests {
             let metrics = Metrics::new(10);
             let (sender, table) = watch::channel(Arc::default());
             let source = Source::Folder(folder.path().to_owned());
-            let rebuild = Rebuild::new(source, Options::folder(), sender, Arc::clone(&metrics));
+            let (wanted, news) = key_sets::start(feedback::channel().1, true);
+            let rebuild = Rebuild::new(source, Options::folder(), sender, Arc::clone(&metrics), wanted);
             rebuild.once(true).unwrap();
             let (changes, receiver) = mpsc::channel(1);
             let drain = Drain::default();
-            let running = tokio::spawn(rebuild.follow(receiver, drain.watch()));
+            let running = tokio::spawn(rebuild.follow(receiver, news, drain.watch()));
             Self { folder, metrics, table, changes, running, drain }
         }
 

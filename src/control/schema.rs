@@ -7,7 +7,7 @@ use crate::api;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_cel::{CompiledSchema, Validator};
 use regex::Regex;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -52,13 +52,37 @@ thread_local! {
     static VALIDATOR: Validator = Validator::new();
 }
 
+/// The schema of one of our kinds.
+fn of(kind: &str) -> Option<&'static Schema> {
+    static SCHEMAS: OnceLock<HashMap<String, Schema>> = OnceLock::new();
+    SCHEMAS.get_or_init(|| api::crds().iter().filter_map(|(_, crd)| schema(crd)).collect()).get(kind)
+}
+
+/// Checks the structure and bounds of an `object` that an API server has stored, whose CRD may be older or newer than
+/// ours. Its rules are taken on trust.
+pub(crate) fn check_structure(kind: &str, object: &mut Value) -> Vec<Fault> {
+    let Some(schema) = of(kind) else { return Vec::new() };
+    drop_nulls(&schema.structure, object);
+    structure(schema, object)
+}
+
 /// Checks `object` of one of our kinds and fills in the schema's defaults; `None` for kinds that are not ours.
 pub(crate) fn check(kind: &str, object: &mut Value) -> Option<Vec<Fault>> {
-    static SCHEMAS: OnceLock<HashMap<String, Schema>> = OnceLock::new();
-    let schemas = SCHEMAS.get_or_init(|| api::crds().iter().filter_map(|(_, crd)| schema(crd)).collect());
-    let schema = schemas.get(kind)?;
+    let schema = of(kind)?;
     drop_nulls(&schema.structure, object);
     *object = kube_cel::apply_defaults(&schema.structure, object);
+    let mut faults = structure(schema, object);
+    if faults.is_empty() {
+        let broken = VALIDATOR.with(|validator| validator.validate_compiled(&schema.rules, object, None)).err();
+        let broken = broken.into_iter().flat_map(kube_cel::ValidationErrors::into_vec);
+        faults.extend(broken.map(|e| Fault { field: e.field_path, message: e.message }));
+    }
+    // The rules are evaluated in no particular order.
+    faults.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
+    Some(faults)
+}
+
+fn structure(schema: &Schema, object: &Value) -> Vec<Fault> {
     let mut walk = Walk { patterns: &schema.patterns, faults: Vec::new() };
     for (name, value) in object.as_object().into_iter().flatten() {
         match name.as_str() {
@@ -71,14 +95,7 @@ pub(crate) fn check(kind: &str, object: &mut Value) -> Option<Vec<Fault>> {
     if object.get("spec").is_none() {
         faults.push(Fault { field: "spec".into(), message: "is required".into() });
     }
-    if faults.is_empty() {
-        let broken = VALIDATOR.with(|validator| validator.validate_compiled(&schema.rules, object, None)).err();
-        let broken = broken.into_iter().flat_map(kube_cel::ValidationErrors::into_vec);
-        faults.extend(broken.map(|e| Fault { field: e.field_path, message: e.message }));
-    }
-    // The rules are evaluated in no particular order.
-    faults.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
-    Some(faults)
+    faults
 }
 
 fn schema(crd: &CustomResourceDefinition) -> Option<(String, Schema)> {
@@ -199,9 +216,35 @@ impl Walk<'_> {
 
     /// Types of metadata's fields are seen to when the object is decoded.
     fn metadata(&mut self, metadata: &Value) {
-        for name in metadata.as_object().into_iter().flat_map(Map::keys) {
-            if !METADATA.contains(&name.as_str()) {
-                self.fault(&format!("metadata.{name}"), unknown(name, &METADATA));
+        for (name, value) in metadata.as_object().into_iter().flatten() {
+            let field = format!("metadata.{name}");
+            match name.as_str() {
+                "name" | "namespace" => {
+                    let namespace = name == "namespace";
+                    if value.as_str().is_some_and(|text| !is_name(text, namespace)) {
+                        let form = if namespace { NAMESPACE_FORM } else { NAME_FORM };
+                        self.fault(&field, format!("{value} is not a name: write {form}"));
+                    }
+                }
+                "labels" | "annotations" => self.marks(&field, value),
+                _ if METADATA.contains(&name.as_str()) => {}
+                _ => self.fault(&field, unknown(name, &METADATA)),
+            }
+        }
+    }
+
+    /// Checks labels or annotations.
+    fn marks(&mut self, path: &str, marks: &Value) {
+        for (key, value) in marks.as_object().into_iter().flatten() {
+            let field = format!("{path}.{key}");
+            let (prefix, word) =
+                key.split_once('/').map_or((None, key.as_str()), |(prefix, word)| (Some(prefix), word));
+            if !is_word(word) || prefix.is_some_and(|prefix| !is_name(prefix, false)) {
+                self.fault(&field, format!("is not a key: write {WORD_FORM}, after a domain and / if you like"));
+            }
+            let unfit = |text: &&str| path == "metadata.labels" && !text.is_empty() && !is_word(text);
+            if let Some(text) = value.as_str().filter(unfit) {
+                self.fault(&field, format!("{text:?} is not the value of a label: write {WORD_FORM}"));
             }
         }
     }
@@ -235,7 +278,7 @@ impl Walk<'_> {
             Value::Object(fields) => {
                 let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
                 for name in required.filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
-                    self.fault(path, format!("lacks the required field {name}"));
+                    self.fault(&format!("{path}.{name}"), "is required".to_owned());
                 }
                 fields.iter().for_each(|(name, value)| self.field(schema, name, value, path));
             }
@@ -271,6 +314,32 @@ impl Walk<'_> {
             self.fault(path, format!("{text:?} is not of the form {pattern}"));
         }
     }
+}
+
+const NAME_FORM: &str = "at most 253 of a-z, 0-9, - and ., with a letter or digit at both ends of each part";
+const NAMESPACE_FORM: &str = "at most 63 of a-z, 0-9 and -, with a letter or digit at both ends";
+const WORD_FORM: &str = "at most 63 of A-Z, a-z, 0-9, -, _ and ., with a letter or digit at both ends";
+
+/// Whether this is a name as objects have it (RFC 1123 §2.1), or one label of it.
+fn is_name(text: &str, label: bool) -> bool {
+    let part = |part: &str| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let bytes = part.as_bytes();
+        bytes.iter().all(|c| inner(*c) || *c == b'-') && ends(bytes, inner)
+    };
+    text.len() <= if label { 63 } else { 253 } && if label { part(text) } else { text.split('.').all(part) }
+}
+
+/// Whether this is the value of a label or the name in a key.
+fn is_word(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_alphanumeric();
+    let bytes = text.as_bytes();
+    text.len() <= 63 && bytes.iter().all(|c| inner(*c) || b"-_.".contains(c)) && ends(bytes, inner)
+}
+
+/// Whether there is a first and a last byte, and both are of this kind.
+fn ends(bytes: &[u8], kind: impl Fn(u8) -> bool) -> bool {
+    bytes.first().is_some_and(|c| kind(*c)) && bytes.last().is_some_and(|c| kind(*c))
 }
 
 /// The bounds of `schema` in words, if `size` is not within them.

@@ -1,20 +1,20 @@
 //! Judges the upstream's 101 (RFC 6455 §4.1): only an answer to this very offer opens a session.
 
 use super::answer::accept;
-use super::fields::Only;
-use super::handshake::Offer;
+use super::fields::{Only, folds_to_start};
+use super::forward::Forwarded;
 use super::head::ResponseHead;
 use super::negotiation::{extensions, is_deflate};
 
 /// What the upstream has agreed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Acceptance {
+pub struct Acceptance {
     /// The chosen one of the offered subprotocols.
-    pub(super) subprotocol: Option<Box<str>>,
+    pub subprotocol: Option<Box<str>>,
     /// Whether permessage-deflate is in use.
-    pub(super) deflate: bool,
+    pub deflate: bool,
     /// Whether another extension is in use.
-    pub(super) other_extensions: bool,
+    pub other_extensions: bool,
 }
 
 /// What is wrong with the upstream's 101.
@@ -29,17 +29,23 @@ pub enum AcceptanceFault {
     /// A subprotocol that was not offered, or several.
     #[error("a subprotocol was chosen that was not offered")]
     Subprotocol,
-    /// No `Upgrade: websocket`, no `Connection: upgrade`, or not HTTP/1.1.
+    /// No `Upgrade: websocket`, no `Connection: upgrade`, one that names what was agreed, or not HTTP/1.1.
     #[error("the 101 is not an upgrade to websocket")]
     Upgrade,
 }
 
 /// Checks a 101 against the offer it answers (U1 to U4).
-pub(super) fn check(head: &ResponseHead, offer: &Offer) -> Result<Acceptance, AcceptanceFault> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(head: &ResponseHead, forwarded: Forwarded<'_>) -> Result<Acceptance, AcceptanceFault> {
+    let offer = forwarded.offer;
     let fields = &head.fields;
     let upgrade = fields.only("upgrade");
     let to_websocket = matches!(upgrade, Only::One(value) if value.eq_ignore_ascii_case(b"websocket"));
-    if !head.is_http_1_1 || !to_websocket || !fields.lists("connection", "upgrade") {
+    // What was agreed may not end at this hop: the client would believe otherwise than we and the service do.
+    let ends_here = fields.elements("connection").any(|name| folds_to_start(name, "sec-websocket-"));
+    if !head.is_http_1_1 || !to_websocket || !fields.lists("connection", "upgrade") || ends_here {
         return Err(AcceptanceFault::Upgrade);
     }
     if fields.only("sec-websocket-accept") != Only::One(accept(&offer.key).as_bytes()) {
@@ -49,8 +55,9 @@ pub(super) fn check(head: &ResponseHead, offer: &Offer) -> Result<Acceptance, Ac
         Only::Absent => None,
         Only::Several => return Err(AcceptanceFault::Subprotocol),
         Only::One(value) => {
-            let offered = offer.subprotocols.iter().find(|s| s.as_bytes() == value);
-            Some(offered.ok_or(AcceptanceFault::Subprotocol)?.clone())
+            // Of those that went upstream: a credential is none that may come back.
+            let offered = forwarded.edits.subprotocols(offer).find(|s| s.as_bytes() == value);
+            Some(offered.ok_or(AcceptanceFault::Subprotocol)?.into())
         }
     };
     let accepted = extensions(fields).ok_or(AcceptanceFault::Extension)?;
@@ -66,18 +73,34 @@ pub(super) fn check(head: &ResponseHead, offer: &Offer) -> Result<Acceptance, Ac
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::access::Edits;
     use crate::proxy::handshake::tests_support::offer;
     use crate::proxy::head::HeadLimits;
+    use crate::proxy::peer::Peer;
 
     const OFFER: &str =
         "Sec-WebSocket-Protocol: mqtt, Chat\r\nSec-WebSocket-Extensions: permessage-deflate, x-other\r\n";
     const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: WebSocket\r\n";
     const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
+    #[test]
+    fn refuses_a_subprotocol_that_was_kept_from_the_backend() {
+        let chosen = [UPGRADE, ACCEPT, "Sec-WebSocket-Protocol: mqtt\r\n"];
+        let edits = Edits { without_subprotocols: vec!["mqtt".into()], ..Edits::default() };
+        assert_eq!(judge_edited("1.1", &chosen, &edits), Err(AcceptanceFault::Subprotocol));
+        assert!(judge("1.1", &chosen).is_ok());
+    }
+
     fn judge(version: &str, lines: &[&str]) -> Result<Acceptance, AcceptanceFault> {
+        judge_edited(version, lines, &Edits::default())
+    }
+
+    fn judge_edited(version: &str, lines: &[&str], edits: &Edits) -> Result<Acceptance, AcceptanceFault> {
         let text = format!("HTTP/{version} 101 Switching Protocols\r\n{}\r\n", lines.concat());
         let head = ResponseHead::parse(&text.into(), &HeadLimits::default()).expect("well formed");
-        check(&head, &offer(OFFER))
+        let address = ([127, 0, 0, 1], 1).into();
+        let peer = Peer::new(address, address);
+        check(&head, Forwarded { offer: &offer(OFFER), peer: &peer, edits })
     }
 
     #[test]
@@ -98,6 +121,12 @@ mod tests {
             ("U1", "1.1", vec!["Connection: upgrade\r\n", ACCEPT], AcceptanceFault::Upgrade),
             ("U1", "1.1", vec!["Upgrade: websocket\r\n", ACCEPT], AcceptanceFault::Upgrade),
             ("U1", "1.1", vec!["Connection: upgrade\r\nUpgrade: h2c\r\n", ACCEPT], AcceptanceFault::Upgrade),
+            (
+                "U1",
+                "1.1",
+                vec!["Connection: upgrade, Sec-WebSocket-Protocol\r\nUpgrade: websocket\r\n", ACCEPT],
+                AcceptanceFault::Upgrade,
+            ),
             ("U2", "1.1", vec![UPGRADE], AcceptanceFault::Accept),
             ("U2", "1.1", vec![UPGRADE, ACCEPT, ACCEPT], AcceptanceFault::Accept),
             (

@@ -8,8 +8,10 @@ use super::head::ResponseHead;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::StatusCode;
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -31,12 +33,29 @@ pub struct Refusal {
     pub text: Cow<'static, str>,
     /// Further header lines.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// What the client gets in the place of the text, if that is not ours.
+    pub told: Option<Box<Told>>,
+}
+
+/// An answer in the words of another service. `Debug` shows sizes: there may be a cookie in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Header lines; values are free of line ends.
+    pub lines: Vec<(&'static str, Box<[u8]>)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Told({} lines, {} bytes)", self.lines.len(), self.body.len())
+    }
 }
 
 impl Refusal {
     /// A refusal without further header lines.
     pub fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, text: text.into(), headers: Vec::new() }
+        Self { status, text: text.into(), headers: Vec::new(), told: None }
     }
 
     /// Adds a header line. `value` is ours, never a client's: it is not checked.
@@ -56,17 +75,31 @@ impl Refusal {
         // RFC 9110 §7.8: who sends Upgrade names it in Connection.
         let upgrade = if self.headers.iter().any(|(name, _)| *name == "Upgrade") { ", Upgrade" } else { "" };
         let mut out = format!(
-            "HTTP/1.1 {} {}\r\nConnection: close{upgrade}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\n",
+            "HTTP/1.1 {} {}\r\nConnection: close{upgrade}\r\n",
             self.status.as_u16(),
             self.status.canonical_reason().unwrap_or_default(),
-            self.text.len() + 1,
-        );
-        for (name, value) in &self.headers {
-            out.extend([name, ": ", value, "\r\n"]);
+        )
+        .into_bytes();
+        let (kind, length) = match &self.told {
+            None => (Some("text/plain; charset=utf-8"), self.text.len() + 1),
+            Some(told) => (None, told.body.len()),
+        };
+        if let Some(kind) = kind {
+            push_line(&mut out, "Content-Type", kind.as_bytes());
         }
-        out.extend(["\r\n", &self.text, "\n"]);
-        out.into_bytes()
+        push_line(&mut out, "Content-Length", length.to_string().as_bytes());
+        for (name, value) in &self.headers {
+            push_line(&mut out, name, value.as_bytes());
+        }
+        for (name, value) in self.told.iter().flat_map(|told| &told.lines) {
+            push_line(&mut out, name, value);
+        }
+        out.extend_from_slice(b"\r\n");
+        match &self.told {
+            None => out.extend([self.text.as_bytes(), b"\n"].concat()),
+            Some(told) => out.extend_from_slice(&told.body),
+        }
+        out
     }
 }
 
@@ -141,7 +174,6 @@ mod tests {
     use super::*;
     use crate::proxy::handshake::tests_support::offer;
     use crate::proxy::head::HeadLimits;
-    use bytes::Bytes;
 
     #[test]
     fn computes_the_accept_of_the_specification() {

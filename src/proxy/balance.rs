@@ -2,8 +2,9 @@
 //!
 //! Load belongs to an address, not to a table: it is kept here, outlives every table, and is shared by all
 //! backends that name the address. What a table knows of a backend is turned into a [`Pool`] once; a handshake
-//! then takes one read lock and looks at the counters of one backend. Whether an endpoint answers is not known
-//! here: the dialer comes back with a list of those that did not.
+//! then takes one read lock and looks at the counters of one backend. A bounded endpoint that is full is passed over,
+//! and a place is counted in the step that finds it free, so that no bound is overrun. Whether an endpoint answers is
+//! not known here: the dialer comes back with a list of those that did not.
 
 use crate::routing::{Address, Backend, BackendTarget, Endpoint, EndpointState, LoadBalancing, WeightedBackend};
 use std::collections::HashMap;
@@ -39,6 +40,27 @@ impl Member {
     fn load(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
+
+    /// Whether it may be chosen.
+    fn is_left(&self, tried: &[Address], most: usize) -> bool {
+        self.load() < most && !tried.contains(&self.address)
+    }
+
+    /// Counts one more, unless there are `most` already: never more, however many try at once.
+    fn enter(&self, most: usize) -> Option<Lease> {
+        let one_more = |load: usize| (load < most).then_some(load + 1);
+        let entered = self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        entered.ok().map(|_| Lease(Arc::clone(&self.sessions)))
+    }
+}
+
+/// Why no endpoint was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoChoice {
+    /// Each that is left has as many sessions as it may have.
+    Full,
+    /// None that is ready is left.
+    NoneReady,
 }
 
 /// A session's place at an endpoint, counted from the choice until this is dropped.
@@ -65,18 +87,35 @@ pub fn choose_backend(backends: &[WeightedBackend]) -> Option<&BackendTarget> {
 }
 
 impl Balancer {
-    /// Chooses a ready endpoint of `backend` that is not among `tried`, and counts the session there; `None` if
-    /// there is none.
-    pub fn choose(&self, backend: &Backend, policy: LoadBalancing, tried: &[Address]) -> Option<(Address, Lease)> {
+    /// Chooses a ready endpoint of `backend` that is not among `tried` and has less than `most` sessions (no bound:
+    /// `None`), and counts the session there.
+    ///
+    /// # Errors
+    /// [`NoChoice`] says whether there would be one but for the bound.
+    pub fn choose(
+        &self,
+        backend: &Backend,
+        policy: LoadBalancing,
+        tried: &[Address],
+        most: Option<u32>,
+    ) -> Result<(Address, Lease), NoChoice> {
         let pool = self.pool(&backend.endpoints);
-        let member = pool.choose(policy, tried)?;
-        member.sessions.fetch_add(1, Ordering::Relaxed);
-        Some((member.address.clone(), Lease(Arc::clone(&member.sessions))))
+        let most = bound(most);
+        loop {
+            // Who finds the chosen one filled by another handshake chooses anew, now without it.
+            let Some(member) = pool.choose(policy, tried, most) else {
+                let left = pool.ready.iter().any(|member| !tried.contains(&member.address));
+                return Err(if left { NoChoice::Full } else { NoChoice::NoneReady });
+            };
+            if let Some(lease) = member.enter(most) {
+                return Ok((member.address.clone(), lease));
+            }
+        }
     }
 
-    /// Whether `backend` has a ready endpoint that is not among `tried`.
-    pub fn has_other(&self, backend: &Backend, tried: &[Address]) -> bool {
-        self.pool(&backend.endpoints).ready.iter().any(|member| !tried.contains(&member.address))
+    /// Whether `backend` has a ready endpoint that is not among `tried` and has less than `most` sessions.
+    pub fn has_other(&self, backend: &Backend, tried: &[Address], most: Option<u32>) -> bool {
+        self.pool(&backend.endpoints).ready.iter().any(|member| member.is_left(tried, bound(most)))
     }
 
     /// The sessions counted at `address`.
@@ -125,9 +164,9 @@ impl Pool {
         self.endpoints.ptr_eq(&Arc::downgrade(endpoints))
     }
 
-    fn choose(&self, policy: LoadBalancing, tried: &[Address]) -> Option<&Member> {
+    fn choose(&self, policy: LoadBalancing, tried: &[Address], most: usize) -> Option<&Member> {
         let members = &self.ready;
-        let left = |member: &Member| !tried.contains(&member.address);
+        let left = |member: &Member| member.is_left(tried, most);
         match policy {
             LoadBalancing::RoundRobin => {
                 let mut turns = members.iter().map(|_| self.next.fetch_add(1, Ordering::Relaxed) % members.len());
@@ -137,7 +176,9 @@ impl Pool {
                 let one = fastrand::usize(..members.len());
                 let step = fastrand::usize(1..members.len());
                 let (one, other) = (&members[one], &members[(one + step) % members.len()]);
-                Some(if other.load() < one.load() { other } else { one })
+                let chosen = if other.load() < one.load() { other } else { one };
+                // Where both are full, one of the rest may still not be.
+                Some(chosen).filter(|chosen| left(chosen)).or_else(|| least(members.iter().filter(|m| left(m))))
             }
             // Of two at most, and of what a failed dial left over, both mean the same.
             LoadBalancing::LeastConnections | LoadBalancing::PowerOfTwoChoices => {
@@ -145,6 +186,11 @@ impl Pool {
             }
         }
     }
+}
+
+/// A bound as it is compared.
+fn bound(most: Option<u32>) -> usize {
+    most.map_or(usize::MAX, |most| most as usize)
 }
 
 /// The least loaded; among equals each with the same chance.
@@ -186,6 +232,7 @@ mod tests {
             id: BackendId { namespace: "ns".into(), service: "s".into(), port: 80 },
             protocol: Protocol::Ws,
             tls: None,
+            proxy_protocol: None,
             endpoints: ready.chain([endpoint(100, EndpointState::Draining)]).collect(),
         })
     }
@@ -198,7 +245,7 @@ mod tests {
         for policy in POLICIES {
             let (balancer, backend) = (Balancer::default(), backend(5));
             let mut tried = Vec::new();
-            while let Some((address, _lease)) = balancer.choose(&backend, policy, &tried) {
+            while let Ok((address, _lease)) = balancer.choose(&backend, policy, &tried, None) {
                 assert!(!tried.contains(&address), "{policy:?} chose {address} again");
                 tried.push(address);
             }
@@ -211,7 +258,7 @@ mod tests {
     fn least_connections_and_round_robin_fill_evenly() {
         for policy in [LoadBalancing::LeastConnections, LoadBalancing::RoundRobin] {
             let (balancer, backend) = (Balancer::default(), backend(7));
-            let held: Vec<_> = (0..70).filter_map(|_| balancer.choose(&backend, policy, &[])).collect();
+            let held: Vec<_> = (0..70).filter_map(|_| balancer.choose(&backend, policy, &[], None).ok()).collect();
             assert_eq!(held.len(), 70);
             for port in 1..=7 {
                 assert_eq!(balancer.sessions(&address(port)), 10, "{policy:?}, port {port}");
@@ -223,10 +270,11 @@ mod tests {
     fn two_choices_never_take_the_most_loaded() {
         let (balancer, backend) = (Balancer::default(), backend(3));
         let tried = [address(2), address(3)];
-        let _heavy: Vec<_> = (0..50).map(|_| balancer.choose(&backend, LoadBalancing::RoundRobin, &tried)).collect();
+        let _heavy: Vec<_> =
+            (0..50).map(|_| balancer.choose(&backend, LoadBalancing::RoundRobin, &tried, None)).collect();
         for _ in 0..50 {
             let (chosen, _lease) =
-                balancer.choose(&backend, LoadBalancing::PowerOfTwoChoices, &[]).expect("three are ready");
+                balancer.choose(&backend, LoadBalancing::PowerOfTwoChoices, &[], None).expect("three are ready");
             assert_ne!(chosen, address(1));
         }
     }
@@ -234,7 +282,8 @@ mod tests {
     #[test]
     fn equals_are_not_always_the_first() {
         let (balancer, backend) = (Balancer::default(), backend(4));
-        let choose = |_| balancer.choose(&backend, LoadBalancing::LeastConnections, &[]).map(|(address, _)| address);
+        let choose =
+            |_| balancer.choose(&backend, LoadBalancing::LeastConnections, &[], None).ok().map(|(address, _)| address);
         assert_eq!((0..400).filter_map(choose).collect::<HashSet<_>>().len(), 4);
     }
 
@@ -243,12 +292,12 @@ mod tests {
         let balancer = Balancer::default();
         let old = backend(2);
         let only_two = [address(1)];
-        let held = balancer.choose(&old, LoadBalancing::LeastConnections, &only_two);
+        let held = balancer.choose(&old, LoadBalancing::LeastConnections, &only_two, None);
         drop(old);
         let new = backend(2);
         for _ in 0..20 {
-            let chosen = balancer.choose(&new, LoadBalancing::LeastConnections, &[]).map(|(address, _)| address);
-            assert_eq!(chosen, Some(address(1)), "the session at port 2 still counts");
+            let chosen = balancer.choose(&new, LoadBalancing::LeastConnections, &[], None).map(|(address, _)| address);
+            assert_eq!(chosen, Ok(address(1)), "the session at port 2 still counts");
         }
         drop(held);
         assert_eq!(balancer.sessions(&address(2)), 0);
@@ -258,9 +307,44 @@ mod tests {
     fn forgets_the_pools_and_loads_of_old_tables() {
         let balancer = Balancer::default();
         for _ in 0..2000 {
-            drop(balancer.choose(&backend(2), LoadBalancing::RoundRobin, &[]));
+            drop(balancer.choose(&backend(2), LoadBalancing::RoundRobin, &[], None));
         }
         assert!(balancer.pools.read().expect("not poisoned").len() < 500);
+    }
+
+    #[test]
+    fn a_full_endpoint_is_passed_over_until_a_session_ends_there() {
+        for policy in POLICIES {
+            let (balancer, backend) = (Balancer::default(), backend(4));
+            let choose = || balancer.choose(&backend, policy, &[], Some(3));
+            let mut held: Vec<_> = (0..12).filter_map(|_| choose().ok()).collect();
+            assert_eq!(held.len(), 12, "{policy:?}");
+            assert!((1..=4).all(|port| balancer.sessions(&address(port)) == 3), "{policy:?}");
+            assert_eq!(choose().err(), Some(NoChoice::Full), "{policy:?}");
+            assert!(!balancer.has_other(&backend, &[], Some(3)), "{policy:?}");
+            let (left, _) = held.swap_remove(5);
+            let chosen = choose();
+            assert_eq!(chosen.map(|(address, _)| address), Ok(left), "{policy:?}");
+            let all: Vec<_> = (1..=4).map(address).collect();
+            assert_eq!(balancer.choose(&backend, policy, &all, Some(3)).err(), Some(NoChoice::NoneReady), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn many_at_once_do_not_overrun_a_bound() {
+        for policy in POLICIES {
+            let (balancer, backend, barrier) = (Balancer::default(), backend(3), std::sync::Barrier::new(8));
+            let take = || {
+                barrier.wait();
+                (0..100).filter_map(|_| balancer.choose(&backend, policy, &[], Some(20)).ok()).collect::<Vec<_>>()
+            };
+            let held = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(take)).collect();
+                threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
+            });
+            assert_eq!(held.len(), 60, "{policy:?}");
+            assert!((1..=3).all(|port| balancer.sessions(&address(port)) == 20), "{policy:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Why a session ends, and what each side is told: the only place where a close code is invented.
 //!
-//! Codes of our own are 1001, 1012 and 1014, which clients answer by reconnecting; 1002 and 1009 name a fault
-//! to the side that committed it and to nobody else (RFC 6455 §7.4.1, IANA close code registry).
+//! Codes of our own are 1001, 1012, 1013 and 1014, which clients answer by reconnecting; 1002, 1008 and 1009 name a
+//! fault to the side that committed it and to nobody else (RFC 6455 §7.4.1, IANA close code registry).
 
 use super::frame::Violation;
 use crate::routing::Drain;
+use crate::routing::access::Revoked;
 use crate::telemetry::{CloseReason, Initiator};
 
 /// Why the proxy ends a session.
@@ -18,12 +19,22 @@ pub(crate) enum Cause {
     Drain,
     /// The endpoint is terminating or gone.
     EndpointGone,
+    /// The endpoint was known to go, and went before the session's turn came.
+    EndpointLost,
     /// No frame for too long.
     Idle,
     /// The session is as old as it may get.
     MaxDuration,
+    /// The client was over its rate for too long.
+    RateLimited,
+    /// The same handshake would be refused now.
+    Refused(Revoked),
     /// The rule or its host is gone.
     RuleGone,
+    /// The client took no byte for too long while the service's waited for it.
+    SlowDownstream,
+    /// The service took no byte for too long while the client's waited for it.
+    SlowUpstream,
     /// The service's connection ended between two frames without a Close.
     UpstreamLost,
     /// The service does not answer our pings.
@@ -45,10 +56,15 @@ impl Cause {
                 }
             }
             Self::Drain => CloseReason::Drain,
-            Self::EndpointGone => CloseReason::EndpointGone,
+            Self::EndpointGone | Self::EndpointLost => CloseReason::EndpointGone,
             Self::Idle => CloseReason::IdleTimeout,
             Self::MaxDuration => CloseReason::MaxDuration,
+            Self::RateLimited => CloseReason::RateLimited,
+            Self::Refused(Revoked::Credential) => CloseReason::CredentialRevoked,
+            Self::Refused(Revoked::Expired) => CloseReason::TokenExpired,
+            Self::Refused(Revoked::Policy) => CloseReason::PolicyChanged,
             Self::RuleGone => CloseReason::RuleGone,
+            Self::SlowDownstream | Self::SlowUpstream => CloseReason::SlowConsumer,
             Self::UpstreamLost => CloseReason::BackendReset,
         }
     }
@@ -56,8 +72,14 @@ impl Cause {
     /// Whose doing it is.
     pub(crate) fn initiator(self) -> Initiator {
         match self {
-            Self::DownstreamSilent | Self::DownstreamViolation(_) => Initiator::Client,
-            Self::UpstreamLost | Self::UpstreamSilent | Self::UpstreamViolation(_) => Initiator::Backend,
+            Self::DownstreamSilent | Self::DownstreamViolation(_) | Self::RateLimited | Self::SlowDownstream => {
+                Initiator::Client
+            }
+            Self::EndpointLost
+            | Self::SlowUpstream
+            | Self::UpstreamLost
+            | Self::UpstreamSilent
+            | Self::UpstreamViolation(_) => Initiator::Backend,
             _ => Initiator::Proxy,
         }
     }
@@ -69,9 +91,16 @@ impl Cause {
             Self::DownstreamViolation(fault) => return (fault.code(), fault.to_string()),
             Self::Drain => (drain.close_code.unwrap_or(1001), "proxy is draining, reconnect"),
             Self::EndpointGone => (drain.close_code.unwrap_or(1012), "backend is going away, reconnect"),
+            Self::EndpointLost => (drain.close_code.unwrap_or(1012), "backend has gone away, reconnect"),
             Self::Idle => (1001, "idle timeout"),
             Self::MaxDuration => (1001, "maximum connection duration reached, reconnect"),
+            Self::RateLimited => (1008, "rate limit exceeded"),
+            Self::Refused(Revoked::Credential) => (1008, "credential revoked"),
+            Self::Refused(Revoked::Expired) => (1008, "token expired"),
+            Self::Refused(Revoked::Policy) => (1008, "policy changed"),
             Self::RuleGone => (drain.close_code.unwrap_or(1012), "route changed, reconnect"),
+            Self::SlowDownstream => (1008, "slow consumer"),
+            Self::SlowUpstream => (1013, "backend takes no data, try again later"),
             Self::UpstreamLost => (1014, "backend connection lost"),
             Self::UpstreamSilent => (1014, "backend does not answer ping"),
             Self::UpstreamViolation(fault) => return (1014, format!("backend error: {fault}")),
@@ -84,10 +113,18 @@ impl Cause {
         match self {
             Self::DownstreamSilent => (1001, "client does not answer ping".to_owned()),
             Self::DownstreamViolation(fault) => (1001, format!("client error: {fault}")),
+            Self::RateLimited => (1001, "client error: rate limit exceeded".to_owned()),
+            Self::SlowDownstream => (1001, "client takes no data".to_owned()),
+            Self::Refused(_) => (1001, format!("client must leave: {}", self.downstream(drain).1)),
             Self::UpstreamSilent => (1001, "no answer to ping".to_owned()),
             Self::UpstreamViolation(fault) => (fault.code(), fault.to_string()),
             _ => self.downstream(drain),
         }
+    }
+
+    /// Whether the service's connection has ended already.
+    pub(crate) fn lost_upstream(self) -> bool {
+        matches!(self, Self::EndpointLost | Self::UpstreamLost)
     }
 
     /// Whether what the client still sends is worth passing on until its Close comes: it is, unless one side can

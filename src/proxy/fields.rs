@@ -113,8 +113,7 @@ impl Fields {
     pub fn end_to_end(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let nominated: Vec<_> = self.elements("connection").filter(|e| !e.is_empty()).take(MAX_NOMINATED).collect();
         self.iter().filter(move |(name, _)| {
-            let listed = HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop));
-            !listed && !nominated.iter().any(|n| name.as_bytes().eq_ignore_ascii_case(n))
+            !is_hop_by_hop(name) && !nominated.iter().any(|n| name.as_bytes().eq_ignore_ascii_case(n))
         })
     }
 }
@@ -141,6 +140,11 @@ fn line(text: &[u8], offset: usize) -> Result<Line, HeadError> {
     Ok(Line { name: range(0, colon), value: range(start, end) })
 }
 
+/// Whether a line of this name concerns one connection only, or may to a backend that reads `_` as `-`.
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.iter().any(|hop| folds_to(name.as_bytes(), hop))
+}
+
 /// Whether `byte` may be part of a token (RFC 9110 §5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -161,6 +165,12 @@ pub(super) fn folds_to(name: &[u8], wanted: &str) -> bool {
 pub(super) fn folds_to_start(name: &[u8], prefix: &str) -> bool {
     let fold = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
     name.len() >= prefix.len() && name.iter().map(fold).zip(prefix.bytes()).all(|(a, b)| a == b)
+}
+
+/// Whether a backend may read both names as one: without regard to case, and `_` like `-`.
+pub(super) fn fold_alike(one: &[u8], other: &[u8]) -> bool {
+    let fold = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
 }
 
 #[cfg(test)]

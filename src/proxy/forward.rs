@@ -3,8 +3,9 @@
 //! Decides which header lines of a client get through. A line that says who the client is, or how it came in,
 //! is ours alone: a client's own copy never passes, in whatever spelling (C12).
 
+use super::access::{Edits, is_header_value};
 use super::answer::push_line;
-use super::fields::{folds_to, folds_to_start};
+use super::fields::{folds_to, folds_to_start, is_hop_by_hop};
 use super::handshake::Offer;
 use super::peer::Peer;
 use crate::routing::Scheme;
@@ -15,28 +16,60 @@ const OURS: [&str; 6] = ["client-cert", "client-cert-chain", "forwarded", "host"
 /// The same by prefix.
 const OURS_FROM: [&str; 5] = ["sec-websocket-", "ssl-client-", "x-client-cert", "x-forwarded", "x-ssl-"];
 
+/// A handshake on its way upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded<'a> {
+    /// What the client sent.
+    pub offer: &'a Offer,
+    /// Who it is.
+    pub peer: &'a Peer,
+    /// In what the two handshakes differ.
+    pub edits: &'a Edits,
+}
+
 /// The request head for the upstream: the target and `Host` as they came, `websocket` as the only upgrade, the
 /// client's key, subprotocols and extensions, and our word on where it comes from.
-pub(super) fn request_head(offer: &Offer, peer: &Peer) -> Vec<u8> {
+pub fn request_head(forwarded: Forwarded<'_>) -> Vec<u8> {
+    let Forwarded { offer, peer, edits } = forwarded;
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"GET ");
-    out.extend_from_slice(offer.target().as_bytes());
+    out.extend_from_slice(edits.target(offer).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     push_line(&mut out, "Host", offer.authority.as_bytes());
     out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     push_line(&mut out, "Sec-WebSocket-Key", &offer.key);
-    if !offer.subprotocols.is_empty() {
-        push_line(&mut out, "Sec-WebSocket-Protocol", offer.subprotocols.join(", ").as_bytes());
+    let subprotocols: Vec<&str> = edits.subprotocols(offer).collect();
+    if !subprotocols.is_empty() {
+        push_line(&mut out, "Sec-WebSocket-Protocol", subprotocols.join(", ").as_bytes());
     }
     for value in offer.head.fields.all("sec-websocket-extensions") {
         push_line(&mut out, "Sec-WebSocket-Extensions", value);
     }
-    for (name, value) in offer.head.fields.end_to_end().filter(|(name, _)| !is_ours(name.as_bytes())) {
+    let passes = |name: &str| !is_ours(name.as_bytes()) && edits.passes(name);
+    for (name, value) in offer.head.fields.end_to_end().filter(|(name, _)| passes(name)) {
+        if name.eq_ignore_ascii_case("cookie") {
+            if let Some(cookies) = edits.cookies(value) {
+                push_line(&mut out, name, &cookies);
+            }
+        } else {
+            push_line(&mut out, name, value);
+        }
+    }
+    // What says how the handshake is to be read is not theirs to say.
+    let told =
+        |name: &str, value: &[u8]| !is_written(name.as_bytes()) && !is_hop_by_hop(name) && is_header_value(value);
+    for (name, value) in edits.with_headers.iter().filter(|(name, value)| told(name, value)) {
         push_line(&mut out, name, value);
     }
     push_provenance(&mut out, offer, peer);
     out.extend_from_slice(b"\r\n");
     out
+}
+
+/// Whether we write a line of this name ourselves, or the handshake rests on it.
+fn is_written(name: &[u8]) -> bool {
+    ["forwarded", "host", "x-request-id"].iter().any(|written| folds_to(name, written))
+        || ["sec-websocket-", "x-forwarded-"].iter().any(|start| folds_to_start(name, start))
 }
 
 fn is_ours(name: &[u8]) -> bool {
@@ -68,12 +101,65 @@ fn push_provenance(out: &mut Vec<u8>, offer: &Offer, peer: &Peer) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::handshake::tests_support::offer;
+    use crate::proxy::handshake::tests_support::{offer, offer_of};
 
     fn sent(lines: &str, client: &str) -> String {
-        let peer =
-            Peer { address: client.parse().expect("an address"), local: "127.0.0.1:8080".parse().expect("an address") };
-        String::from_utf8(request_head(&offer(lines), &peer)).expect("text")
+        edited(&offer(lines), client, &Edits::default())
+    }
+
+    fn edited(offer: &Offer, client: &str, edits: &Edits) -> String {
+        let peer = Peer::new(client.parse().expect("an address"), "127.0.0.1:8080".parse().expect("an address"));
+        String::from_utf8(request_head(Forwarded { offer, peer: &peer, edits })).expect("text")
+    }
+
+    #[test]
+    fn what_is_taken_out_goes_and_the_rest_stays_byte_for_byte() {
+        let lines = "Cookie: a=1;  sid=x; b=\"2\"\r\nCookie: sid=y\r\nCookie: c=3\r\nX_Key: k\r\nX-Other: o\r\n\
+            Sec-WebSocket-Protocol: chat, bearer.t\r\nX-User: forged\r\nx_user: forged\r\n";
+        let offer = offer_of("/ws?a=%7e&%74oken=s&b&&token=s&a=+", lines);
+        let named = |name: &str| vec![Box::from(name)];
+        let edits = Edits {
+            without_headers: named("x-key"),
+            without_cookies: named("sid"),
+            without_query: named("token"),
+            without_subprotocols: named("bearer.t"),
+            with_headers: vec![("x-user".into(), (*b"ann").into()), ("x-bad".into(), (*b"a\r\nX-Evil: 1").into())],
+        };
+        let sent = edited(&offer, "192.0.2.1:1", &edits);
+        assert!(sent.starts_with("GET /ws?a=%7e&b&&a=+ HTTP/1.1\r\n"), "{sent}");
+        assert!(
+            sent.contains("\r\nCookie: a=1; b=\"2\"\r\nCookie: c=3\r\nX-Other: o\r\nx-user: ann\r\nX-Forwarded"),
+            "{sent}"
+        );
+        assert!(sent.contains("\r\nSec-WebSocket-Protocol: chat\r\n"), "{sent}");
+        for gone in ["forged", "X_Key", "bearer.t", "sid", "Evil", "x-bad"] {
+            assert!(!sent.contains(gone), "{gone}: {sent}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_list_that_was_a_credential_alone() {
+        let lines = "Sec-WebSocket-Protocol: bearer.t\r\nCookie: sid=x\r\n";
+        let named = |name: &str| vec![Box::from(name)];
+        let edits = Edits {
+            without_cookies: named("sid"),
+            without_query: named("token"),
+            without_subprotocols: named("bearer.t"),
+            ..Edits::default()
+        };
+        let sent = edited(&offer_of("/ws?token=s", lines), "192.0.2.1:1", &edits);
+        assert!(sent.starts_with("GET /ws HTTP/1.1\r\n"), "{sent}");
+        assert!(!sent.contains("Cookie") && !sent.contains("Sec-WebSocket-Protocol"), "{sent}");
+    }
+
+    #[test]
+    fn no_header_of_ours_changes_how_the_request_is_read() {
+        for name in
+            ["host", "transfer-encoding", "content-length", "connection", "sec-websocket-key", "x-forwarded-for"]
+        {
+            let edits = Edits { with_headers: vec![(name.into(), (*b"planted").into())], ..Edits::default() };
+            assert!(!edited(&offer(""), "192.0.2.1:1", &edits).contains("planted"), "{name}");
+        }
     }
 
     #[test]
@@ -116,6 +202,7 @@ mod tests {
             "TE",
             "Trailer",
             "HTTP2-Settings",
+            "Proxy_Authorization",
         ] {
             assert!(!sent(&format!("{name}: spoofed\r\n"), "192.0.2.1:1").contains("spoofed"), "{name}");
         }

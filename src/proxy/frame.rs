@@ -1,40 +1,51 @@
 //! The frame walker: reads frame headers in a stream of bytes and leaves the bytes alone (RFC 6455 §5).
 //!
-//! It decides what may pass (F1 to F8 of the intermediary's duties), counts, and finds the boundaries at which a
-//! frame of our own may be put in. It never unmasks a data payload, never gathers a message and never waits: a
+//! It decides what may pass (F1 to F8 of the intermediary's duties) and, by the allowance, what must wait; it counts,
+//! and finds the boundaries at which a frame of our own may be put in. It never unmasks a data payload, never gathers a message and never waits: a
 //! header or control frame that is not whole yet is left to the caller to hold and present again.
 
+use super::allowance::Allowance;
+use super::bucket::Kind;
 use crate::routing::MessageLimits;
 use crate::telemetry::{ControlOpcode, DataOpcode, Direction, SessionCounters};
 
 /// The largest header and control payload: nothing longer is ever held back (RFC 6455 §5.2, §5.5).
-pub(crate) const MAX_HELD: usize = 14 + 125;
+pub const MAX_HELD: usize = 14 + 125;
 
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
+pub(super) const CLOSE: u8 = 0x8;
+pub(super) const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
 /// What one direction may carry.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameRules<'r> {
+pub struct FrameRules<'r> {
     /// Client to service when [`Direction::In`]: its frames must be masked, the others' must not (§5.1).
     pub direction: Direction,
     /// Which reserved bits the negotiated extensions use.
     pub reserved: Reserved,
     /// Size bounds.
     pub limits: &'r MessageLimits,
+    /// How much may come in a time; `None` where nothing is bounded.
+    pub(super) allowance: Option<&'r Allowance>,
     /// The payload of a ping of ours that waits for its pong.
     pub nonce: Option<[u8; 8]>,
     /// Where to stop so that a frame of ours can be put in.
     pub stop: Stop,
 }
 
+impl<'r> FrameRules<'r> {
+    /// The rules of a direction that is bounded by sizes alone, and in which nothing of ours goes in.
+    pub fn new(direction: Direction, reserved: Reserved, limits: &'r MessageLimits) -> Self {
+        Self { direction, reserved, limits, allowance: None, nonce: None, stop: Stop::Never }
+    }
+}
+
 /// Which reserved bits may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reserved {
+pub enum Reserved {
     /// Any: an extension was accepted that we do not know (RFC 6455 §5.4).
     Any,
     /// RSV1 on the first frame of a data message: `permessage-deflate` (RFC 7692 §6).
@@ -45,7 +56,9 @@ pub(crate) enum Reserved {
 
 /// Where the walk stops early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub enum Stop {
+    /// Behind the peer's Close, which is not passed: ours takes its place.
+    Close,
     /// At the next frame boundary.
     Frame,
     /// At the next message boundary.
@@ -56,18 +69,21 @@ pub(crate) enum Stop {
 
 /// Why a walk ended before the end of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// The boundary asked for; the rest of the bytes has not been looked at.
     Boundary,
-    /// A Close frame was passed, with its code (1005 when it has none); nothing may follow it (§5.5.1).
+    /// A Close frame was passed, or seen where ours is to take its place, with its code (1005 when it has none); nothing
+    /// may follow it (§5.5.1).
     Close(u16),
+    /// The next frame is over the allowance; the rest of the bytes has not been looked at.
+    Held,
     /// The stream broke a rule; nothing from here on may pass.
     Violation(Violation),
 }
 
 /// A broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Violation {
+pub enum Violation {
     #[error("Close frame with an invalid body")]
     CloseBody,
     #[error("frame fragmented or sized as no control frame may be")]
@@ -92,7 +108,7 @@ pub(crate) enum Violation {
 
 impl Violation {
     /// The close code that names this fault to the side that committed it (RFC 6455 §7.4.1).
-    pub(crate) fn code(self) -> u16 {
+    pub fn code(self) -> u16 {
         match self {
             Self::FrameTooBig | Self::MessageTooBig | Self::TooManyFragments => 1009,
             _ => 1002,
@@ -102,7 +118,7 @@ impl Violation {
 
 /// What a walk came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Walked {
+pub struct Walked {
     /// Bytes of the buffer to pass on, from its start. A swallowed pong has been cut out by moving what follows.
     pub forward: usize,
     /// Where the bytes begin that were not looked at or are not whole yet.
@@ -115,7 +131,7 @@ pub(crate) struct Walked {
 
 /// The state of one direction between two reads.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Walker {
+pub struct Walker {
     /// Payload bytes of the current frame still to come.
     remaining: u64,
     /// Payload bytes of the current message so far.
@@ -160,6 +176,12 @@ impl Header {
         })
     }
 
+    /// Whether the frame is within the allowance; asked once it is known to be right.
+    fn admitted(&self, rules: &FrameRules<'_>, kind: Kind) -> bool {
+        let size = self.length.saturating_add(self.size as u64);
+        rules.allowance.is_none_or(|allowance| allowance.admits(kind, size))
+    }
+
     /// Checks what the first two bytes already tell, so that a lie is answered without waiting for more.
     fn check_start(bytes: &[u8], rules: &FrameRules<'_>) -> Result<(), Violation> {
         let (Some(first), Some(second)) = (bytes.first(), bytes.get(1)) else { return Ok(()) };
@@ -189,18 +211,21 @@ impl Header {
 
 impl Walker {
     /// Whether the bytes passed on so far end with a whole frame.
-    pub(crate) fn at_frame_boundary(&self) -> bool {
+    pub fn at_frame_boundary(&self) -> bool {
         self.remaining == 0
     }
 
     /// Whether the bytes passed on so far end with a whole message.
-    pub(crate) fn at_message_boundary(&self) -> bool {
+    pub fn at_message_boundary(&self) -> bool {
         self.remaining == 0 && self.fragments == 0
     }
 
     /// Walks `bytes`, which begin where the last walk's rest began.
-    pub(crate) fn walk(&mut self, bytes: &mut [u8], rules: &FrameRules<'_>, counters: &SessionCounters) -> Walked {
+    pub fn walk(&mut self, bytes: &mut [u8], rules: &FrameRules<'_>, counters: &SessionCounters) -> Walked {
         let mut done = Walked { forward: 0, rest: 0, event: None, pong: false };
+        if let Some(allowance) = rules.allowance {
+            allowance.look();
+        }
         while done.rest < bytes.len() {
             if self.remaining > 0 {
                 let available = (bytes.len() - done.rest) as u64;
@@ -255,7 +280,13 @@ impl Walker {
         if header.opcode >= 0x8 {
             return Self::control(bytes, done, &header, rules, counters);
         }
-        self.data(&header, rules.limits)?;
+        self.check(&header, rules.limits)?;
+        let kind = if self.fragments == 0 { Kind::Message } else { Kind::Fragment };
+        if !header.admitted(rules, kind) {
+            done.event = Some(Event::Held);
+            return Ok(true);
+        }
+        self.enter(&header);
         done.pass(bytes, header.size);
         if self.remaining == 0 {
             self.end_frame(rules.direction, counters);
@@ -263,29 +294,32 @@ impl Walker {
         Ok(true)
     }
 
-    /// Enters a data frame: order of fragments (§5.4), then the bounds, before any payload is taken.
-    fn data(&mut self, header: &Header, limits: &MessageLimits) -> Result<(), Violation> {
+    /// Checks a data frame: order of fragments (§5.4), then the bounds, before any payload is taken.
+    fn check(&self, header: &Header, limits: &MessageLimits) -> Result<(), Violation> {
         if (header.opcode == CONTINUATION) != (self.fragments > 0) {
             return Err(Violation::Fragmentation);
         }
         if limits.max_frame_bytes.is_some_and(|max| header.length > max) {
             return Err(Violation::FrameTooBig);
         }
-        let message_bytes = self.message_bytes.saturating_add(header.length);
-        if limits.max_message_bytes.is_some_and(|max| message_bytes > max) {
+        if limits.max_message_bytes.is_some_and(|max| self.message_bytes.saturating_add(header.length) > max) {
             return Err(Violation::MessageTooBig);
         }
         if limits.max_fragments.is_some_and(|max| self.fragments >= max) {
             return Err(Violation::TooManyFragments);
         }
+        Ok(())
+    }
+
+    /// Enters a data frame that has been checked.
+    fn enter(&mut self, header: &Header) {
         if self.fragments == 0 {
             self.opcode = header.opcode;
         }
         self.fragments = self.fragments.saturating_add(1);
-        self.message_bytes = message_bytes;
+        self.message_bytes = self.message_bytes.saturating_add(header.length);
         self.remaining = header.length;
         self.fin = header.fin;
-        Ok(())
     }
 
     fn end_frame(&mut self, direction: Direction, counters: &SessionCounters) {
@@ -319,6 +353,11 @@ impl Walker {
             done.pong = true;
             return Ok(true);
         }
+        // A Close always passes: holding it back would only make a session last longer.
+        if header.opcode != CLOSE && !header.admitted(rules, Kind::Control) {
+            done.event = Some(Event::Held);
+            return Ok(true);
+        }
         let opcode = match header.opcode {
             CLOSE => {
                 let code = close_code(body)?;
@@ -328,6 +367,10 @@ impl Walker {
             PING => ControlOpcode::Ping,
             _ => ControlOpcode::Pong,
         };
+        if opcode == ControlOpcode::Close && rules.stop == Stop::Close {
+            done.rest += size;
+            return Ok(true);
+        }
         counters.direction(rules.direction).control(opcode);
         done.pass(bytes, size);
         Ok(true)
@@ -356,41 +399,4 @@ fn close_code(body: &[u8]) -> Result<u16, Violation> {
             if sendable && std::str::from_utf8(reason).is_ok() { Ok(code) } else { Err(Violation::CloseBody) }
         }
     }
-}
-
-/// A Close frame of ours; masked when it goes upstream (§5.3). 1005 stands for an empty body. The reason is cut to
-/// what a control frame holds.
-pub(crate) fn close_frame(direction: Direction, code: u16, reason: &str) -> Vec<u8> {
-    if code == 1005 {
-        return frame(direction, CLOSE, &[]);
-    }
-    let reason = &reason.as_bytes()[..reason.floor_char_boundary(123)];
-    let mut body = Vec::with_capacity(2 + reason.len());
-    body.extend(code.to_be_bytes());
-    body.extend(reason);
-    frame(direction, CLOSE, &body)
-}
-
-/// A Ping frame of ours with its nonce (§5.5.2).
-pub(crate) fn ping_frame(direction: Direction, nonce: [u8; 8]) -> Vec<u8> {
-    frame(direction, PING, &nonce)
-}
-
-fn frame(direction: Direction, opcode: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(6 + body.len());
-    out.push(0x80 | opcode);
-    if direction == Direction::Out {
-        out.push(body.len() as u8);
-        out.extend(body);
-        return out;
-    }
-    let mut key = [0u8; 4];
-    // Strong randomness as §5.3 asks; should the system have none, a weaker key is still a fresh one.
-    if aws_lc_rs::rand::fill(&mut key).is_err() {
-        key = fastrand::u32(..).to_ne_bytes();
-    }
-    out.push(0x80 | body.len() as u8);
-    out.extend(key);
-    out.extend(body.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-    out
 }

@@ -287,8 +287,7 @@ fn check_host(fields: &Fields, authority: Option<&str>) -> Result<(Box<str>, Box
 
 /// C6, C7 and C11: no body, and `Connection` may not take away what others rely on.
 fn check_framing(fields: &Fields) -> Result<(), HandshakeError> {
-    let length = fields.only("content-length");
-    if !matches!(length, Only::Absent | Only::One(b"0")) || fields.all("transfer-encoding").next().is_some() {
+    if has_body(fields) {
         return Err(HandshakeError::Body);
     }
     let mut nominated = 0;
@@ -299,6 +298,17 @@ fn check_framing(fields: &Fields) -> Result<(), HandshakeError> {
         }
     }
     Ok(())
+}
+
+/// Whether some line announces a body, or may to a service that reads `_` as `-`. One `Content-Length: 0` does not.
+fn has_body(fields: &Fields) -> bool {
+    let mut lengths = 0;
+    fields.iter().any(|(name, value)| {
+        let length = folds_to(name.as_bytes(), "content-length");
+        lengths += usize::from(length);
+        folds_to(name.as_bytes(), "transfer-encoding")
+            || (length && (lengths > 1 || value != b"0" || name.contains('_')))
+    })
 }
 
 /// Whether the proxy or the service relies on `name`, so that no client may have it removed (RFC 9110 §7.6.1).
@@ -344,8 +354,13 @@ pub(super) mod tests_support {
 
     /// A checked offer for `GET /ws?x=1` with more header lines, each ending in CRLF.
     pub(in crate::proxy) fn offer(lines: &str) -> Offer {
+        offer_of("/ws?x=1", lines)
+    }
+
+    /// The same for another target.
+    pub(in crate::proxy) fn offer_of(target: &str, lines: &str) -> Offer {
         let text = format!(
-            "GET /ws?x=1 HTTP/1.1\r\nHost: Chat.example.com:8080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {target} HTTP/1.1\r\nHost: Chat.example.com:8080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
         let head = RequestHead::parse(text.into(), &HeadLimits::default()).expect("a well-formed head");

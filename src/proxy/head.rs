@@ -55,7 +55,7 @@ pub enum HeadError {
     /// More header lines than the bound.
     #[error("the head has too many header lines")]
     TooManyFields,
-    /// Another HTTP version than 1.1.
+    /// Another HTTP version than 1.1, or in an answer 1.0.
     #[error("the HTTP version must be 1.1")]
     Version,
 }
@@ -198,7 +198,7 @@ impl ResponseHead {
         if !is_version(version) {
             return Err(HeadError::StartLine);
         }
-        if !version.starts_with(b"HTTP/1.") {
+        if !matches!(version, b"HTTP/1.0" | b"HTTP/1.1") {
             return Err(HeadError::Version);
         }
         // RFC 9112 §4 wants a space after the status even without a reason; many servers leave it out.
@@ -341,6 +341,9 @@ mod tests {
         for text in ["HTTP/1.1 1010 x\r\n\r\n", "HTTP/1.1  101\r\n\r\n", "ICY 200 OK\r\n\r\n", "HTTP/1.1 99 x\r\n\r\n"]
         {
             assert_eq!(response(text).err(), Some(HeadError::StartLine), "{text:?}");
+        }
+        for text in ["HTTP/1.2 200 OK\r\n\r\n", "HTTP/0.9 200 OK\r\n\r\n", "HTTP/2.0 200 OK\r\n\r\n"] {
+            assert_eq!(response(text).err(), Some(HeadError::Version), "{text:?}");
         }
     }
 

@@ -28,11 +28,9 @@ struct Pulse {
     heard: bool,
 }
 
-/// Pings of one session.
+/// Pings of one session; how often and for how long, its rule says each time.
 #[derive(Debug)]
 pub(super) struct Keepalive {
-    interval: Duration,
-    timeout: Duration,
     client: Option<Pulse>,
     service: Option<Pulse>,
 }
@@ -50,12 +48,7 @@ impl Keepalive {
             })
         };
         let (client, service) = (pulse(policy.mode.downstream()), pulse(policy.mode.upstream()));
-        (client.is_some() || service.is_some()).then_some(Self {
-            interval: policy.interval,
-            timeout: policy.timeout,
-            client,
-            service,
-        })
+        (client.is_some() || service.is_some()).then_some(Self { client, service })
     }
 
     /// The peer whose frames travel in `direction`.
@@ -83,8 +76,13 @@ impl Keepalive {
     }
 
     /// The pong came in `direction`; gives the round trip time.
-    pub(super) fn answered(&mut self, direction: Direction, now: Instant) -> Option<Duration> {
-        let interval = jittered(self.interval);
+    pub(super) fn answered(
+        &mut self,
+        direction: Direction,
+        policy: &routing::Keepalive,
+        now: Instant,
+    ) -> Option<Duration> {
+        let interval = jittered(policy.interval);
         let pulse = self.sender(direction)?;
         let sent = pulse.sent.take()?;
         pulse.due = sent + interval;
@@ -92,13 +90,12 @@ impl Keepalive {
     }
 
     /// The ping that was due went out in `direction`: the wait for its pong begins.
-    pub(super) fn sent(&mut self, direction: Direction, now: Instant) {
-        let timeout = self.timeout;
+    pub(super) fn sent(&mut self, direction: Direction, policy: &routing::Keepalive, now: Instant) {
         if let Some(pulse) = self.sender(opposite(direction)) {
             pulse.sent = Some(now);
             pulse.queued = false;
             pulse.heard = false;
-            pulse.due = now + timeout;
+            pulse.due = now + policy.timeout;
         }
     }
 
@@ -109,8 +106,8 @@ impl Keepalive {
     }
 
     /// What is due now.
-    pub(super) fn beats(&mut self, now: Instant) -> impl Iterator<Item = Beat> + use<> {
-        let timeout = self.timeout;
+    pub(super) fn beats(&mut self, policy: &routing::Keepalive, now: Instant) -> impl Iterator<Item = Beat> + use<> {
+        let timeout = policy.timeout;
         let client = self.client.as_mut().and_then(|p| p.beat(now, timeout, Direction::Out));
         let service = self.service.as_mut().and_then(|p| p.beat(now, timeout, Direction::In));
         client.into_iter().chain(service)

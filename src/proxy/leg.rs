@@ -1,17 +1,21 @@
 //! One leg of the relay: bytes of one direction from the peer they come from to the peer they go to.
 //!
 //! A leg owns no buffer while it is idle. Bytes are read into a scratch area shared by all sessions of a thread,
-//! walked there and written from there; only what the other side does not take at once is kept, and while any is
-//! kept nothing more is read (back-pressure). Frames of our own go in at the boundaries the walker finds.
-//! What a leg sees it tells the relay, which decides.
+//! walked there and written from there; only what the other side does not take at once is kept, and as soon as a read
+//! more would exceed the route's buffer limit nothing more is read (back-pressure). The same holds for a client that is
+//! over its rate. Frames of our own go in at the boundaries the walker finds. What a leg sees it tells the relay, which
+//! decides.
 
+use super::backlog::Backlog;
 use super::frame::{Event, FrameRules, MAX_HELD, Stop, Violation, Walked, Walker};
+use super::insert::Insert;
 use super::transport::Transport;
-use crate::telemetry::SessionCounters;
+use crate::telemetry::{Direction, SessionCounters};
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 /// Bytes read at once. Larger messages cost fewer system calls; shared, so its size costs nothing per session.
 const SCRATCH: usize = 64 << 10;
@@ -42,14 +46,6 @@ pub(super) enum Output {
     /// Frames may go out.
     #[default]
     Open,
-}
-
-/// A frame of ours that waits for its boundary.
-#[derive(Clone, Debug)]
-pub(super) struct Insert {
-    pub frame: Vec<u8>,
-    pub at: Stop,
-    pub closes: bool,
 }
 
 /// What a leg saw.
@@ -85,25 +81,36 @@ pub(super) struct Leg {
     /// Whether the write half is to be shut down once everything has gone out, and whether it has been.
     pub shut: bool,
     pub is_shut: bool,
+    /// Whether the next frame waits for its allowance.
+    pub is_held: bool,
     walker: Walker,
-    /// Not whole yet, or not walked yet when `unwalked`.
-    held: Vec<u8>,
+    /// Not whole yet, or not walked yet when `unwalked`; from `held_from` on.
+    held: Box<[u8]>,
+    held_from: u32,
     unwalked: bool,
     /// Walked and not taken by the other side yet.
-    queue: Vec<u8>,
-    queued_from: usize,
-    unflushed: bool,
+    backlog: Option<Box<Backlog>>,
 }
 
 impl Leg {
     /// A leg whose first bytes came with the handshake.
     pub(super) fn starting_with(leftover: &[u8]) -> Self {
-        Self { held: leftover.to_vec(), unwalked: !leftover.is_empty(), ..Self::default() }
+        Self { held: leftover.into(), unwalked: !leftover.is_empty(), ..Self::default() }
     }
 
     /// Whether everything that was taken in has gone out.
     pub(super) fn drained(&self) -> bool {
-        self.output == Output::Broken || (self.queue.is_empty() && !self.unflushed)
+        self.output == Output::Broken || self.backlog.is_none()
+    }
+
+    /// Since when the other side has taken nothing of what waits for it; `None` when nothing waits.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        self.backlog.as_ref()?.stalled_since()
+    }
+
+    /// Whether its peer is not read at the moment: what it has to say cannot be heard.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_held || !self.drained()
     }
 
     /// Whether a frame of ours could go in here.
@@ -111,7 +118,7 @@ impl Leg {
         self.walker.at_frame_boundary()
     }
 
-    /// Moves bytes once: what is queued first, then an insert, then a read.
+    /// Moves bytes once: what waits first, then an insert, then a read.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -120,32 +127,56 @@ impl Leg {
         rules: &FrameRules<'_>,
         counters: &SessionCounters,
     ) -> Seen {
-        if !self.drained() {
-            match self.poll_drain(cx, to) {
-                Poll::Pending => return Seen::Blocked,
-                Poll::Ready(Err(_)) => return self.fail(),
-                Poll::Ready(Ok(())) => {}
+        match self.poll_drain(cx, to, rules.direction, counters) {
+            Poll::Ready(Err(_)) => return self.fail(rules.direction, counters),
+            Poll::Ready(Ok(())) => {
+                if let Some(closes) = self.try_insert() {
+                    return Seen::Inserted { closes };
+                }
+                if self.shut && !self.is_shut {
+                    match Pin::new(&mut *to).poll_shutdown(cx) {
+                        Poll::Pending => {}
+                        Poll::Ready(_) => self.is_shut = true,
+                    }
+                }
             }
-        }
-        if let Some(closes) = self.try_insert() {
-            return Seen::Inserted { closes };
-        }
-        if self.shut && !self.is_shut {
-            match Pin::new(&mut *to).poll_shutdown(cx) {
-                Poll::Pending => {}
-                Poll::Ready(_) => self.is_shut = true,
-            }
+            Poll::Pending if self.may_read_ahead(rules.limits.buffer_limit_bytes) => {}
+            Poll::Pending => return Seen::Blocked,
         }
         match self.input {
             Input::Ended => Seen::Blocked,
             Input::Discard => self.poll_discard(cx, from),
-            Input::Open if self.unwalked => {
-                self.unwalked = false;
-                let mut bytes = std::mem::take(&mut self.held);
-                self.pass(cx, to, &mut bytes, rules, counters)
-            }
+            Input::Open if self.is_held && self.output == Output::Open => Seen::Blocked,
+            Input::Open if self.unwalked => self.again(cx, to, rules, counters),
             Input::Open => self.poll_read(cx, from, to, rules, counters),
         }
+    }
+
+    /// Whether one more read fits behind what waits. A frame of ours that waits, too, goes first.
+    fn may_read_ahead(&self, limit: usize) -> bool {
+        let waiting = self.backlog.as_ref().map_or(0, |backlog| backlog.len());
+        self.input == Input::Open && self.insert.is_none() && waiting + SCRATCH.min(limit) <= limit
+    }
+
+    /// Goes on with bytes that an earlier walk left.
+    fn again(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Transport,
+        rules: &FrameRules<'_>,
+        counters: &SessionCounters,
+    ) -> Seen {
+        self.unwalked = false;
+        let (mut held, from) = (std::mem::take(&mut self.held), std::mem::take(&mut self.held_from) as usize);
+        let (seen, rest) = self.pass(cx, to, &mut held[from..], rules, counters);
+        if self.unwalked {
+            // Most of it may be left, and one frame a turn may go: not copied each time.
+            self.held_from = (from + rest) as u32;
+            self.held = held;
+        } else {
+            self.held = held[from + rest..].into();
+        }
+        seen
     }
 
     fn poll_read(
@@ -156,9 +187,10 @@ impl Leg {
         rules: &FrameRules<'_>,
         counters: &SessionCounters,
     ) -> Seen {
+        let most = SCRATCH.min(rules.limits.buffer_limit_bytes);
         SHARED.with_borrow_mut(|scratch| {
             let held = self.held.len();
-            let mut buffer = ReadBuf::new(&mut scratch[held..held + SCRATCH]);
+            let mut buffer = ReadBuf::new(&mut scratch[held..held + most]);
             match Pin::new(from).poll_read(cx, &mut buffer) {
                 Poll::Pending => Seen::Blocked,
                 Poll::Ready(Err(_)) => self.end(true),
@@ -167,9 +199,11 @@ impl Leg {
                     let filled = held + buffer.filled().len();
                     if held > 0 {
                         scratch[..held].copy_from_slice(&self.held);
-                        self.held = Vec::new();
+                        self.held = Box::default();
                     }
-                    self.pass(cx, to, &mut scratch[..filled], rules, counters)
+                    let (seen, rest) = self.pass(cx, to, &mut scratch[..filled], rules, counters);
+                    self.held = scratch[rest..filled].into();
+                    seen
                 }
             }
         })
@@ -187,7 +221,7 @@ impl Leg {
         })
     }
 
-    /// Walks `bytes`, writes what may pass and keeps what is left.
+    /// Walks `bytes` and writes what may pass. Gives where those begin that are to be kept.
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
@@ -195,21 +229,24 @@ impl Leg {
         bytes: &mut [u8],
         rules: &FrameRules<'_>,
         counters: &SessionCounters,
-    ) -> Seen {
+    ) -> (Seen, usize) {
         let stop = self.insert.as_ref().map_or(Stop::Never, |insert| insert.at);
         let Walked { forward, rest, event, pong } = self.walker.walk(bytes, &FrameRules { stop, ..*rules }, counters);
-        if matches!(event, None | Some(Event::Boundary)) {
-            self.held = bytes[rest..].to_vec();
-            self.unwalked = event.is_some() && !self.held.is_empty();
+        let kept = if matches!(event, None | Some(Event::Boundary | Event::Held)) { rest } else { bytes.len() };
+        self.unwalked = event.is_some() && kept < bytes.len();
+        self.is_held = event == Some(Event::Held);
+        // Who takes nothing more changes nothing of what came in: a Close in it counts, and what is left is walked on.
+        let failed = self.output == Output::Open && self.write(cx, to, &bytes[..forward], rules, counters).is_err();
+        if failed {
+            self.break_off(rules.direction, counters);
         }
-        if self.output == Output::Open && self.write(cx, to, &bytes[..forward]).is_err() {
-            return self.fail();
-        }
-        match event {
+        let seen = match event {
             Some(Event::Close(code)) => {
                 self.input = Input::Discard;
                 self.close_seen = Some(code);
-                if self.output == Output::Open {
+                if let Some(ours) = self.insert.as_mut().filter(|_| stop == Stop::Close) {
+                    ours.at = Stop::Frame;
+                } else if self.output == Output::Open {
                     self.output = Output::Closed;
                     self.insert = None;
                 }
@@ -219,43 +256,68 @@ impl Leg {
                 self.input = Input::Discard;
                 Seen::Violation(violation)
             }
+            _ if failed => Seen::WriteFailed,
             _ if pong => Seen::Pong,
             _ => Seen::Moved,
-        }
+        };
+        (seen, kept)
     }
 
-    /// Writes what the other side takes now and queues the rest.
-    fn write(&mut self, cx: &mut Context<'_>, to: &mut Transport, mut bytes: &[u8]) -> std::io::Result<()> {
-        while !bytes.is_empty() {
+    /// Writes what the other side takes now and keeps the rest.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Transport,
+        mut bytes: &[u8],
+        rules: &FrameRules<'_>,
+        counters: &SessionCounters,
+    ) -> std::io::Result<()> {
+        while self.backlog.is_none() && !bytes.is_empty() {
             match Pin::new(&mut *to).poll_write(cx, bytes)? {
                 Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Poll::Ready(written) => bytes = &bytes[written..],
-                Poll::Pending => {
-                    self.queue.extend_from_slice(bytes);
-                    return Ok(());
-                }
+                Poll::Pending => self.stall(rules.direction, counters),
             }
         }
-        self.unflushed = Pin::new(to).poll_flush(cx)?.is_pending();
+        if let Some(backlog) = &mut self.backlog {
+            backlog.push(bytes, rules.limits.buffer_limit_bytes);
+        } else if Pin::new(to).poll_flush(cx)?.is_pending() {
+            self.stall(rules.direction, counters);
+        }
         Ok(())
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &mut Transport) -> Poll<std::io::Result<()>> {
-        while self.queued_from < self.queue.len() {
-            match Pin::new(&mut *to).poll_write(cx, &self.queue[self.queued_from..])? {
-                Poll::Ready(0) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                Poll::Ready(written) => self.queued_from += written,
-                Poll::Pending => return Poll::Pending,
-            }
+    /// Notes that the other side takes nothing at the moment.
+    fn stall(&mut self, direction: Direction, counters: &SessionCounters) {
+        if self.backlog.get_or_insert_default().stall() {
+            counters.direction(direction).blocked();
         }
-        self.queue = Vec::new(); // given back, not kept: an idle leg holds no buffer
-        self.queued_from = 0;
-        self.unflushed = true;
-        match Pin::new(to).poll_flush(cx)? {
-            Poll::Ready(()) => self.unflushed = false,
-            Poll::Pending => return Poll::Pending,
+    }
+
+    fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Transport,
+        direction: Direction,
+        counters: &SessionCounters,
+    ) -> Poll<std::io::Result<()>> {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.output != Output::Broken) else {
+            return Poll::Ready(Ok(()));
+        };
+        let drained = backlog.poll_drain(cx, to)?;
+        if drained.is_pending() {
+            self.stall(direction, counters);
+            return Poll::Pending;
         }
+        self.forget(direction, counters);
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives back what waits: an idle leg holds no buffer.
+    fn forget(&mut self, direction: Direction, counters: &SessionCounters) {
+        if self.backlog.take().is_some() {
+            counters.direction(direction).unblocked();
+        }
     }
 
     /// Queues the waiting insert if the stream is at its boundary; the next poll sends it.
@@ -266,12 +328,13 @@ impl Leg {
         let here = match self.insert.as_ref()?.at {
             Stop::Frame | Stop::Never => self.walker.at_frame_boundary(),
             Stop::Message => self.walker.at_message_boundary(),
+            Stop::Close => false,
         };
         if !here {
             return None;
         }
         let insert = self.insert.take()?;
-        self.queue.extend_from_slice(&insert.frame);
+        self.backlog.get_or_insert_default().push(&insert.frame, insert.frame.len());
         if insert.closes {
             self.output = Output::Closed;
         }
@@ -280,15 +343,22 @@ impl Leg {
 
     fn end(&mut self, reset: bool) -> Seen {
         self.input = Input::Ended;
-        self.held = Vec::new();
+        self.held = Box::default();
         Seen::End { reset }
     }
 
-    fn fail(&mut self) -> Seen {
-        self.output = Output::Broken;
-        self.insert = None;
-        self.queue = Vec::new();
-        self.queued_from = 0;
+    fn fail(&mut self, direction: Direction, counters: &SessionCounters) -> Seen {
+        self.break_off(direction, counters);
         Seen::WriteFailed
     }
+
+    /// Gives up on the other side: it takes nothing any more.
+    pub(super) fn break_off(&mut self, direction: Direction, counters: &SessionCounters) {
+        self.output = Output::Broken;
+        self.insert = None;
+        self.forget(direction, counters);
+    }
 }
+
+#[cfg(test)]
+mod tests;

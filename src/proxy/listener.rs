@@ -5,10 +5,12 @@
 use super::Proxy;
 use super::connection;
 use super::peer::Peer;
+use super::transport::tune;
 use crate::drain::Phase;
 use crate::routing::Scheme;
+use crate::telemetry::OverloadCause;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -25,8 +27,16 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// As the kernel says: address in use, permission, no such address.
-pub fn bind(address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+pub fn bind(mut address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpListener> {
+    let socket = |address| Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
+    let socket = match socket(address) {
+        // All interfaces of a host that has no IPv6 are those of IPv4.
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip() == Ipv6Addr::UNSPECIFIED => {
+            address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+            socket(address)?
+        }
+        made => made?,
+    };
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
@@ -34,6 +44,8 @@ pub fn bind(address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpL
     if shared {
         socket.set_reuse_port(true)?;
     }
+    // Each accepted socket has what this one has, without a system call of its own (tcp(7)).
+    tune(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -47,13 +59,17 @@ pub fn bind(address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpL
 /// Dropping it closes the listener; connections it handed out live on.
 pub async fn accept(listener: TcpListener, scheme: Scheme, proxy: Arc<Proxy>) {
     let mut draining = proxy.draining.clone();
+    let mut exhausted = false;
     loop {
         tokio::select! {
             biased;
             () = draining.reached(Phase::Closing) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => begin(stream, address, scheme, &proxy),
-                Err(error) => survive(&error, &proxy).await,
+                Ok((stream, address)) => {
+                    exhausted = false;
+                    begin(stream, address, scheme, &proxy);
+                }
+                Err(error) => survive(&error, &proxy, &mut exhausted).await,
             },
         }
     }
@@ -63,10 +79,12 @@ pub async fn accept(listener: TcpListener, scheme: Scheme, proxy: Arc<Proxy>) {
 }
 
 fn begin(stream: TcpStream, address: SocketAddr, scheme: Scheme, proxy: &Arc<Proxy>) {
-    // Without it small frames wait for the peer's acknowledgement; a socket that refuses it still works.
-    let _ = stream.set_nodelay(true);
+    if proxy.overload.is_last(&stream) {
+        proxy.metrics.overload().refused(OverloadCause::Descriptors);
+        return;
+    }
     let Ok(local) = stream.local_addr() else { return };
-    let peer = Peer { address: canonical(address), local: canonical(local) };
+    let peer = Peer::new(canonical(address), canonical(local));
     tokio::spawn(connection::serve(stream, peer, scheme, Arc::clone(proxy)));
 }
 
@@ -75,12 +93,48 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Nothing that accept can return is a reason to stop listening.
-async fn survive(error: &std::io::Error, proxy: &Proxy) {
+/// Nothing that accept can return is a reason to stop listening. Each failure is counted; that means have run out is
+/// logged once, until they are back.
+async fn survive(error: &std::io::Error, proxy: &Proxy, exhausted: &mut bool) {
     proxy.metrics.accept_failed();
-    let exhausted = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM));
-    if exhausted {
-        tracing::warn!(%error, "cannot accept: raise the limit of open files or add replicas");
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
+        if !std::mem::replace(exhausted, true) {
+            tracing::warn!(%error, "cannot accept: raise the limit of open files or add replicas");
+        }
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[test]
+    fn what_is_accepted_is_tuned_as_what_is_dialled() {
+        let listener = bind("127.0.0.1:0".parse().expect("an address"), false).expect("it can be bound");
+        listener.set_nonblocking(false).expect("a socket");
+        let client = std::net::TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        let (accepted, _) = listener.accept().expect("a client is there");
+        tune(&client).expect("a socket");
+        let options = |stream| {
+            let socket = SockRef::from(stream);
+            let probes = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
+            let probes = (probes.0.expect("set"), probes.1.expect("set"), probes.2.expect("set"));
+            (socket.tcp_nodelay().expect("set"), socket.keepalive().expect("set"), probes, socket.tcp_user_timeout())
+        };
+        let ((nodelay, keepalive, probes, timeout), dialled) = (options(&accepted), options(&client));
+        assert!(nodelay && keepalive && probes == dialled.2);
+        assert_eq!(timeout.expect("set"), None, "a client may take nothing for a while");
+    }
+
+    #[test]
+    fn every_interface_is_of_both_families() {
+        let listener = bind("[::]:0".parse().expect("an address"), false).expect("it can be bound");
+        let port = listener.local_addr().expect("it is bound").port();
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("by IPv4");
+        if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).expect("by IPv6");
+        }
     }
 }

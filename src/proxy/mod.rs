@@ -1,30 +1,45 @@
 //! The data plane: accepts, upgrades and relays, by the table it is handed and nothing else.
 //!
 //! ```text
-//! listener ─ tls ─ handshake ─ table.find ─ sessions ─ upstream ─ answer 101 ─ relay ─ close record
-//!                      │            │                      │
-//!                      └── refuse ──┴──────────────────────┘   HTTP status, nothing reaches a backend
+//! listener ─ PROXY header ─ tls ─ handshake ─ table.find ─ overload, access ─ sessions ─ upstream ─ 101 ─ relay ─ close record
+//!                                       │            │               │                      │
+//!                                       └── refuse ──┴───────────────┴──────────────────────┘   HTTP status
 //! ```
 //!
 //! [`connection`] shows one connection's whole life. Nothing here knows Kubernetes or where the table comes from.
 
 mod acceptance;
+mod access;
+mod allowance;
 pub mod answer;
+mod backlog;
 pub mod balance;
+mod bucket;
+pub mod buckets;
 mod close;
 pub mod connection;
 mod dial;
+pub mod downstream_tls;
+pub mod expiry;
 pub mod fields;
-mod forward;
-mod frame;
+pub mod forward;
+#[doc(hidden)]
+pub mod frame;
+#[doc(hidden)]
+pub mod gauge;
+mod gcra;
 pub mod handshake;
 pub mod head;
+pub mod hops;
+mod insert;
 mod keepalive;
 mod leg;
 pub mod listener;
 mod negotiation;
+pub mod overload;
 pub mod pass;
 pub mod peer;
+pub mod proxy_protocol;
 mod relay;
 pub mod sessions;
 mod target;
@@ -34,20 +49,25 @@ pub mod upstream;
 mod upstream_tls;
 pub mod workers;
 
-pub use acceptance::AcceptanceFault;
+pub use acceptance::{Acceptance, AcceptanceFault, check as check_acceptance};
+pub use access::{Ambiguous, Credential, Edits, Inquiries, find_credential};
 pub use dial::DialError;
 pub use target::PathFault;
 pub use upstream_tls::UpstreamTlsConfigs;
 
 use crate::drain::Draining;
+use crate::feedback::Reporter;
 use crate::routing::RoutingTable;
 use crate::telemetry::Metrics;
+use access::{Rates, Verifier};
+use allowance::Allowances;
 use head::HeadLimits;
+use overload::Overload;
 use sessions::Sessions;
 use std::sync::Arc;
 use std::time::Duration;
+use tls::TlsServer;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use upstream::Dialer;
 
 /// Bounds that hold before a route is known.
@@ -76,7 +96,7 @@ pub struct Proxy {
     /// The way to endpoints, with their load.
     pub dialer: Dialer,
     /// TLS towards clients.
-    pub tls: TlsAcceptor,
+    pub tls: TlsServer,
     /// Bounds before a route is known.
     pub limits: ListenerLimits,
     /// Whether sessions are also recorded when they open.
@@ -85,4 +105,20 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     /// How far the stop has come.
     pub draining: Draining,
+    /// Where the control wing is told of what only this wing can see.
+    pub reporter: Reporter,
+    /// What is counted to judge the next handshake by.
+    pub counts: Counts,
+    /// The way to services that decide about handshakes.
+    pub inquiries: Inquiries,
+    /// What the process as a whole can carry.
+    pub overload: Overload,
+}
+
+/// Handshakes, as limits count them. Sessions are counted where they are registered.
+#[derive(Debug, Default)]
+pub struct Counts {
+    rates: Rates,
+    verifier: Verifier,
+    allowances: Allowances,
 }

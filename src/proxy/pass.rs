@@ -51,6 +51,7 @@ impl Body {
             return Some(Self::Length(0));
         }
         match (fields.only("transfer-encoding"), &lengths(fields)?[..]) {
+            (Only::One(_) | Only::Several, _) if !head.is_http_1_1 => None, // RFC 9112 §6.1
             (Only::Absent, [length]) => Some(Self::Length(*length)),
             (Only::Absent, []) => Some(Self::UntilClose),
             (Only::One(coding), []) if coding.eq_ignore_ascii_case(b"chunked") => {
@@ -103,27 +104,42 @@ pub async fn pass_on<S>(answer: Answered, mut downstream: S, deadline: Instant) 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(body) = Body::of(&answer.head) else {
+    let Some(begun) = Begun::of(&answer) else {
         let text = "the service's answer could not be understood; tell its operator";
         refuse(downstream, &Refusal::new(StatusCode::BAD_GATEWAY, text)).await;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "ambiguous body framing"));
     };
-    let passed = timeout_at(deadline, copy(answer, body, &mut downstream)).await;
+    let passed = timeout_at(deadline, copy(answer, begun, &mut downstream)).await;
     let passed = passed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     finish(&mut downstream).await?;
     Ok(passed)
 }
 
-async fn copy<S>(mut answer: Answered, mut body: Body, downstream: &mut S) -> io::Result<u64>
+/// What goes out first, and where the body ends behind it.
+struct Begun {
+    out: Vec<u8>,
+    body: Body,
+    passed: u64,
+}
+
+impl Begun {
+    /// The head, and as much of the body as came with it; `None` if they do not fit.
+    fn of(answer: &Answered) -> Option<Self> {
+        let mut body = Body::of(&answer.head)?;
+        let mut out = answer_head(&answer.head, &body);
+        let taken = body.take(&answer.leftover).ok()?;
+        out.extend_from_slice(&answer.leftover[..taken]);
+        Some(Self { out, body, passed: taken as u64 })
+    }
+}
+
+async fn copy<S>(mut answer: Answered, begun: Begun, downstream: &mut S) -> io::Result<u64>
 where
     S: AsyncWrite + Unpin,
 {
-    let mut out = answer_head(&answer.head, &body);
-    let taken = body.take(&answer.leftover)?;
-    out.extend_from_slice(&answer.leftover[..taken]);
+    let Begun { out, mut body, mut passed } = begun;
     downstream.write_all(&out).await?;
     downstream.flush().await?; // a streamed answer is passed piece by piece
-    let mut passed = taken as u64;
     let mut scratch = vec![0; 16 << 10];
     while !body.is_done() {
         let length = answer.transport.read(&mut scratch).await?;

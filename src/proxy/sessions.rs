@@ -4,20 +4,30 @@
 //! ended it. The register decides *when* a session is asked to end, spread over its route's drain window; *how*
 //! it ends is the relay's business.
 
+use super::access::{Slots, SlotsHeld, seconds};
 use super::close::Cause;
+use super::expiry;
+use super::overload::Place;
+use crate::routing::access::{Admission, ConnectionLimits};
 use crate::routing::{
     Address, Backend, Drain, Holding, HostPattern, OnEndpointTerminating, RoutingTable, Rule, Standing,
 };
 use crate::telemetry::{RuleMetrics, SessionCounters};
 use futures_util::task::AtomicWaker;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// A sign to a session: it is asked to end.
+const ASKED: u8 = 1;
+/// The wall clock has been set.
+const CLOCK_SET: u8 = 2;
 
 /// That a session is asked to end.
 #[derive(Clone, Copy, Debug)]
@@ -46,20 +56,45 @@ pub struct Session {
     /// The same on the wall clock, for people.
     pub started: SystemTime,
     upstream: Mutex<Option<(Arc<Backend>, Address)>>,
+    /// What let it in; `None` where nothing was asked.
+    pub admission: Option<Box<Admission>>,
+    /// `Origin` as it came, where nothing was asked: it may be asked for later.
+    origin: Option<Box<str>>,
+    secure: bool,
+    /// When it is as old as it may get.
+    pub(crate) max_age: Option<Instant>,
     /// What has passed.
     pub counters: SessionCounters,
     /// Its rule's metrics.
     pub metrics: Arc<RuleMetrics>,
-    asked: AtomicBool,
-    ending: Mutex<Option<Ending>>,
+    /// [`ASKED`] and [`CLOCK_SET`].
+    signs: AtomicU8,
+    /// Boxed, for most are never asked.
+    ending: Mutex<Option<Box<Ending>>>,
     waker: AtomicWaker,
+    /// Whether it is counted in what its route bounds.
+    counted: AtomicBool,
 }
 
 impl Session {
-    /// What it holds of the table, once it has an endpoint.
-    fn holding(&self) -> Option<Holding> {
+    /// Why it has no place in `table`, if so; known only once it has an endpoint.
+    fn verdict(&self, table: &RoutingTable, now: i64) -> Option<Cause> {
         let (_, endpoint) = self.upstream()?;
-        Some(Holding { rule: Arc::clone(&self.rule), host: self.host.clone(), endpoint })
+        let admission = || match self.admission.as_deref() {
+            Some(kept) => Cow::Borrowed(kept),
+            None => Cow::Owned(Admission::bare(self.peer.ip(), self.origin.clone(), self.secure)),
+        };
+        let holding = Holding { rule: &self.rule, host: &self.host, endpoint, admission: &admission };
+        match table.standing(&holding, now) {
+            Standing::Kept => None,
+            Standing::Refused(revoked) => Some(Cause::Refused(revoked)),
+            Standing::RuleGone => Some(Cause::RuleGone),
+            Standing::EndpointGone => Some(Cause::EndpointGone),
+            Standing::EndpointDraining => {
+                let close = self.drain().on_endpoint_terminating == OnEndpointTerminating::CloseAfterGrace;
+                close.then_some(Cause::EndpointGone)
+            }
+        }
     }
 
     /// Where it went, once chosen.
@@ -78,12 +113,23 @@ impl Session {
 
     /// The ending asked of it, if any. One atomic load while there is none.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        if self.asked.load(Ordering::Acquire) { *lock(&self.ending) } else { None }
+        if self.is_ending() { lock(&self.ending).as_deref().copied() } else { None }
     }
 
     /// Whether it has been asked to end.
     pub fn is_ending(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+        self.signs.load(Ordering::Acquire) & ASKED != 0
+    }
+
+    /// When what let it in expires.
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        self.admission.as_deref().and_then(|admission| expiry::of(admission, &self.rule))
+    }
+
+    /// Whether the wall clock has been set since this was last asked. One atomic load while it has not.
+    pub(crate) fn takes_clock_set(&self) -> bool {
+        self.signs.load(Ordering::Relaxed) & CLOCK_SET != 0
+            && self.signs.fetch_and(!CLOCK_SET, Ordering::Relaxed) & CLOCK_SET != 0
     }
 
     /// Has the relay's task woken when an ending is asked.
@@ -94,12 +140,16 @@ impl Session {
     /// Asks it to end, unless it is to end sooner already.
     pub(crate) fn end(&self, ending: Ending) {
         let mut current = lock(&self.ending);
-        if current.is_some_and(|earlier| earlier.at <= ending.at && earlier.cut <= ending.cut) {
+        if current.as_ref().is_some_and(|earlier| earlier.at <= ending.at && earlier.cut <= ending.cut) {
             return;
         }
-        *current = Some(ending);
+        *current = Some(Box::new(ending));
         drop(current);
-        self.asked.store(true, Ordering::Release);
+        self.sign(ASKED);
+    }
+
+    fn sign(&self, sign: u8) {
+        self.signs.fetch_or(sign, Ordering::Release);
         if let Some(waker) = self.waker.take() {
             Waker::wake(waker);
         }
@@ -109,11 +159,13 @@ impl Session {
 /// All live sessions of the process.
 #[derive(Debug)]
 pub struct Sessions {
-    live: Mutex<HashMap<u64, Arc<Session>>>,
+    live: Mutex<HashMap<u64, Listed>>,
     next: AtomicU64,
     count: AtomicUsize,
     connections: watch::Sender<usize>,
     draining: Mutex<Option<Instant>>,
+    /// The places that sessions hold in what their routes bound.
+    pub(super) slots: Slots,
 }
 
 impl Default for Sessions {
@@ -124,8 +176,18 @@ impl Default for Sessions {
             count: AtomicUsize::new(0),
             connections: watch::Sender::new(0),
             draining: Mutex::default(),
+            slots: Slots::default(),
         }
     }
+}
+
+/// A session in the register.
+#[derive(Debug)]
+struct Listed {
+    session: Arc<Session>,
+    /// Its places in what its route bounds. They go when it leaves the register, not with the session itself, which
+    /// whoever looks at it may hold for longer.
+    slots: SlotsHeld,
 }
 
 /// What a session is entered with.
@@ -135,6 +197,11 @@ pub(crate) struct Entry {
     pub peer: SocketAddr,
     pub accepted: Instant,
     pub metrics: Arc<RuleMetrics>,
+    pub admission: Option<Box<Admission>>,
+    pub origin: Option<Box<str>>,
+    pub secure: bool,
+    pub(super) slots: SlotsHeld,
+    pub(super) place: Place,
 }
 
 /// Keeps a session in the register until dropped.
@@ -142,6 +209,15 @@ pub(crate) struct Entry {
 pub struct Registered {
     session: Arc<Session>,
     sessions: Arc<Sessions>,
+    /// Given back with it.
+    _place: Place,
+}
+
+impl Registered {
+    /// Has it counted where `table` bounds what was not bounded when it came.
+    pub(super) fn count_under(&self, table: &RoutingTable) {
+        self.sessions.count(table, &self.session);
+    }
 }
 
 impl std::ops::Deref for Registered {
@@ -155,38 +231,49 @@ impl std::ops::Deref for Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut live = lock(&self.sessions.live);
-        live.remove(&self.session.id);
+        let listed = live.remove(&self.session.id);
         let left = live.len();
         drop(live);
         self.sessions.count.store(left, Ordering::Relaxed);
+        drop(listed);
     }
 }
 
 impl Sessions {
     /// Enters a session.
     pub(crate) fn enter(self: &Arc<Self>, entry: Entry) -> Registered {
+        let timeouts = &entry.rule.policy.timeouts;
+        let max_age = timeouts.max_connection_duration.map(|bound| {
+            let jitter = f64::from(timeouts.max_connection_duration_jitter_percent.min(100)) / 100.0;
+            entry.accepted + bound.mul_f64(1.0 - jitter * fastrand::f64())
+        });
         let session = Arc::new(Session {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            rule: entry.rule,
             host: entry.host,
             peer: entry.peer,
             accepted: entry.accepted,
             started: SystemTime::now(),
             upstream: Mutex::default(),
+            max_age,
+            admission: entry.admission,
+            origin: entry.origin,
+            rule: entry.rule,
+            secure: entry.secure,
             counters: SessionCounters::default(),
             metrics: entry.metrics,
-            asked: AtomicBool::new(false),
+            signs: AtomicU8::new(0),
             ending: Mutex::new(None),
             waker: AtomicWaker::new(),
+            counted: AtomicBool::new(!entry.slots.is_empty()),
         });
         let mut live = lock(&self.live);
-        live.insert(session.id, Arc::clone(&session));
+        live.insert(session.id, Listed { session: Arc::clone(&session), slots: entry.slots });
         self.count.store(live.len(), Ordering::Relaxed);
         drop(live);
         if let Some(since) = *lock(&self.draining) {
             session.end(Ending { cause: Cause::Drain, at: since, cut: since + session.drain().timeout });
         }
-        Registered { session, sessions: Arc::clone(self) }
+        Registered { session, sessions: Arc::clone(self), _place: entry.place }
     }
 
     /// How many there are.
@@ -200,30 +287,43 @@ impl Sessions {
     }
 
     /// Calls `see` for every live session, in no order, while the register is held.
-    pub fn for_each(&self, see: impl FnMut(&Arc<Session>)) {
-        lock(&self.live).values().for_each(see);
+    pub fn for_each(&self, mut see: impl FnMut(&Arc<Session>)) {
+        lock(&self.live).values().for_each(|listed| see(&listed.session));
     }
 
     /// Asks the sessions that `table` has no place for to end, each within its own route's window.
     pub fn apply(&self, table: &RoutingTable) {
-        let mut leaving = Vec::new();
-        self.for_each(|session| {
-            if let Some(cause) = verdict(table, session) {
-                leaving.push((Arc::clone(session), cause));
-            }
-        });
-        leaving.retain(|(session, _)| session.ending().is_none());
-        spread(leaving, Instant::now());
+        // Judged with the register released, for handshakes enter it meanwhile; they have the newer table, or recheck.
+        let live: Vec<_> = lock(&self.live).values().map(|listed| Arc::clone(&listed.session)).collect();
+        for session in &live {
+            self.count(table, session);
+        }
+        let now = seconds();
+        let judged = live.into_iter().filter_map(|session| session.verdict(table, now).map(|cause| (session, cause)));
+        ask(judged.collect(), Instant::now());
+    }
+
+    /// Has a session counted where `table` bounds what was not bounded when it came.
+    fn count(&self, table: &RoutingTable, session: &Session) {
+        let route = &session.rule.id.route;
+        let bounded = || table.connections(route).is_some_and(ConnectionLimits::counts_sessions);
+        if session.counted.load(Ordering::Relaxed) || !bounded() {
+            return;
+        }
+        let mut live = lock(&self.live);
+        let Some(listed) = live.get_mut(&session.id) else { return }; // it has just left
+        if listed.slots.is_empty() {
+            let consumer = session.admission.as_ref().and_then(|admission| admission.consumer());
+            listed.slots = self.slots.count(route, session.peer.ip(), consumer);
+            session.counted.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Asks one session to end if `table` has no place for it: for a session that was entered under an older
     /// table and found its endpoint after this one had been applied.
     pub(crate) fn recheck(table: &RoutingTable, session: &Arc<Session>) {
-        if let Some(cause) = verdict(table, session)
-            && session.ending().is_none()
-        {
-            spread(vec![(Arc::clone(session), cause)], Instant::now());
-        }
+        let cause = session.verdict(table, seconds());
+        ask(cause.map(|cause| (Arc::clone(session), cause)).into_iter().collect(), Instant::now());
     }
 
     /// Asks every session to end, and every later one at once.
@@ -236,10 +336,19 @@ impl Sessions {
     }
 
     /// The longest drain timeout among the live sessions.
-    pub fn longest_drain(&self) -> std::time::Duration {
-        let mut longest = std::time::Duration::ZERO;
+    pub fn longest_drain(&self) -> Duration {
+        let mut longest = Duration::ZERO;
         self.for_each(|session| longest = longest.max(session.drain().timeout));
         longest
+    }
+
+    /// Has every session that may expire look anew at when it does.
+    pub fn clock_was_set(&self) {
+        self.for_each(|session| {
+            if session.admission.is_some() {
+                session.sign(CLOCK_SET);
+            }
+        });
     }
 
     /// Has every session cut at once.
@@ -273,17 +382,14 @@ impl Drop for Connected {
     }
 }
 
-/// Why `session` has no place in `table`, if so.
-fn verdict(table: &RoutingTable, session: &Session) -> Option<Cause> {
-    match table.standing(&session.holding()?) {
-        Standing::Kept => None,
-        Standing::RuleGone => Some(Cause::RuleGone),
-        Standing::EndpointGone => Some(Cause::EndpointGone),
-        Standing::EndpointDraining => {
-            let close = session.drain().on_endpoint_terminating == OnEndpointTerminating::CloseAfterGrace;
-            close.then_some(Cause::EndpointGone)
-        }
+/// Asks those who have no place any more to end: who may not be there at once, the others in turn.
+fn ask(leaving: Vec<(Arc<Session>, Cause)>, now: Instant) {
+    let (refused, moved): (Vec<_>, Vec<_>) =
+        leaving.into_iter().partition(|(_, cause)| matches!(cause, Cause::Refused(_)));
+    for (session, cause) in refused {
+        session.end(Ending { cause, at: now, cut: now + session.rule.policy.timeouts.close });
     }
+    spread(moved.into_iter().filter(|(session, _)| session.ending().is_none()).collect(), now);
 }
 
 /// Gives each session its turn within its route's window: evenly, with jitter, in random order, the first at once,

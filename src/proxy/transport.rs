@@ -3,23 +3,39 @@
 //! Decides nothing but how the socket underneath is tuned. Readiness, buffers and shutdown order are the
 //! relay's business.
 
+use super::downstream_tls::DownstreamTls;
 use crate::routing::Scheme;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
+use tokio_rustls::client::TlsStream;
+
+/// How long the system waits for a peer to take what was sent.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much later than the route's own bound the system's is.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What the system takes beyond what is on its way, in bytes, where a slow peer is to be told from one that takes nothing.
+const UNSENT: u32 = 64 << 10;
+
+/// What TLS keeps unless told otherwise, in bytes.
+const TLS_BUFFER: usize = 64 << 10;
 
 /// A connected byte stream.
 #[derive(Debug)]
 pub enum Transport {
     /// TCP in clear.
     Plain(TcpStream),
-    /// TLS over TCP, as server (downstream) or client (upstream).
+    /// TLS over TCP, as client (upstream).
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS over TCP, as server (downstream).
+    Downstream(Box<DownstreamTls>),
 }
 
 impl Transport {
@@ -28,6 +44,7 @@ impl Transport {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
+            Self::Downstream(tls) => tls.tcp(),
         }
     }
 
@@ -35,23 +52,99 @@ impl Transport {
     pub fn scheme(&self) -> Scheme {
         match self {
             Self::Plain(_) => Scheme::Ws,
-            Self::Tls(_) => Scheme::Wss,
+            Self::Tls(_) | Self::Downstream(_) => Scheme::Wss,
         }
+    }
+
+    /// Holds what TLS keeps of bytes that the peer does not take to `buffer`, and leaves a peer that takes none the time
+    /// `stall`, where the route says so, before the system gives up on it. In clear nothing is kept here.
+    pub(super) fn bound(&mut self, buffer: usize, stall: Option<Duration>) {
+        match self {
+            Self::Downstream(tls) => tls.bound(buffer),
+            Self::Tls(tls) if buffer < TLS_BUFFER => tls.get_mut().1.set_buffer_limit(Some(buffer)),
+            Self::Plain(_) | Self::Tls(_) => {}
+        }
+        let Some(stall) = stall else { return };
+        // A socket that refuses these is one that has failed: the relay will see how.
+        let socket = SockRef::from(self.tcp());
+        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT.max(stall + GRACE)));
+        // Else the system says that there is room again only when a third of megabytes has gone.
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
+    }
+
+    /// Has the connection end at once when it is dropped, and what it holds for a peer that takes none with it.
+    pub(super) fn abandon(&self) {
+        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO)); // else it ends a little later
+    }
+
+    /// Has the peer take what TLS keeps, as a flush does, and says how many bytes it took: a slow peer is told from one
+    /// that takes nothing.
+    pub(super) fn poll_push(&mut self, cx: &mut Context<'_>) -> (usize, Poll<io::Result<()>>) {
+        let tls = match self {
+            Self::Plain(_) => return (0, Poll::Ready(Ok(()))),
+            Self::Downstream(tls) => return tls.poll_push(cx),
+            Self::Tls(tls) => tls,
+        };
+        let mut taken = 0;
+        let (tcp, session) = tls.get_mut();
+        while session.wants_write() {
+            match session.write_tls(&mut Now(tcp, cx)) {
+                Ok(0) => return (taken, Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Ok(written) => taken += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (taken, Poll::Pending),
+                Err(error) => return (taken, Poll::Ready(Err(error))),
+            }
+        }
+        (taken, Poll::Ready(Ok(())))
+    }
+}
+
+/// A connection as rustls writes to it: now, or not at all.
+struct Now<'t, 'c, 'w>(&'t mut TcpStream, &'c mut Context<'w>);
+
+impl io::Write for Now<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.0).poll_write(self.1, bytes) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match Pin::new(&mut *self.0).poll_write_vectored(self.1, parts) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // TCP keeps nothing here
     }
 }
 
 /// Sets what every proxied socket has: no Nagle delay, keepalive probes after 60 s of silence, 15 s apart, four
-/// of them, and 30 s for bytes the peer does not acknowledge.
+/// of them. What a listener accepts has what the listener has.
+///
+/// Not how long a peer may leave bytes unacknowledged: the system does not tell one that has vanished from one that takes
+/// none for a while (tcp(7), `TCP_USER_TIMEOUT`), which a client may do as long as its route sets no `slowConsumer`.
 ///
 /// # Errors
 /// The socket's own, as when the peer has already reset it.
-pub fn tune(tcp: &TcpStream) -> io::Result<()> {
+pub fn tune(socket: &impl AsFd) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
-    tcp.set_nodelay(true)?;
-    let socket = SockRef::from(tcp);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// The same for what is dialled, and 30 s for bytes that a service does not acknowledge.
+///
+/// # Errors
+/// The socket's own.
+pub fn tune_upstream(socket: &impl AsFd) -> io::Result<()> {
+    tune(socket)?;
+    SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 impl AsyncRead for Transport {
@@ -59,6 +152,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
+            Self::Downstream(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
         }
     }
 }
@@ -68,6 +162,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
+            Self::Downstream(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
         }
     }
 
@@ -79,6 +174,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
+            Self::Downstream(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -86,6 +182,7 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
+            Self::Downstream(tls) => tls.is_write_vectored(),
         }
     }
 
@@ -93,6 +190,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+            Self::Downstream(tls) => Pin::new(&mut **tls).poll_flush(cx),
         }
     }
 
@@ -100,6 +198,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+            Self::Downstream(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
         }
     }
 }

@@ -5,13 +5,12 @@
 
 use super::acceptance::{AcceptanceFault, check};
 use super::answer::Refusal;
-use super::balance::{Balancer, Lease, choose_backend};
+use super::balance::{Balancer, Lease, NoChoice, choose_backend};
 use super::dial::{DialError, dial};
-use super::forward::request_head;
-use super::handshake::Offer;
+use super::forward::{Forwarded, request_head};
 use super::head::{HeadError, HeadLimits, ReadError, ResponseHead, read_head};
 use super::pass::Answered;
-use super::peer::Peer;
+use super::proxy_protocol;
 use super::transport::Transport;
 use super::upstream_tls::UpstreamTlsConfigs;
 use crate::routing::{Address, Backend, BackendId, BackendTarget, Rule};
@@ -25,6 +24,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Endpoints tried for one handshake.
 const MAX_TRIES: usize = 3;
+/// The longest, in seconds, that a client is told to wait for a place at an endpoint, or for a port of ours.
+const LONGEST_WAIT: u32 = 10;
 /// Interim answers (100, 102, 103) skipped before the real one.
 const MAX_INTERIM: usize = 8;
 
@@ -89,6 +90,9 @@ pub enum ConnectError {
         /// Why not that one.
         error: DialError,
     },
+    /// Every ready endpoint of the chosen backend has as many sessions as it may have.
+    #[error("connectionLimit.maxConnectionsPerEndpoint: {1} are open at every ready endpoint of {0}")]
+    Full(BackendId, u32),
     /// The answer is not strict HTTP/1.1.
     #[error("the upstream's answer is malformed: {0}")]
     Head(#[from] HeadError),
@@ -112,9 +116,10 @@ impl ConnectError {
         match self {
             Self::Answered(answer) => StatusCode::from_u16(answer.head.status).unwrap_or(StatusCode::BAD_GATEWAY),
             Self::Dial { error: DialError::Timeout, .. } | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
+            Self::Dial { error, .. } if error.is_ours() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Acceptance(_) | Self::Broken(_) | Self::Dial { .. } | Self::Head(_) => StatusCode::BAD_GATEWAY,
             Self::InvalidBackend(_) | Self::NoBackend => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NoneReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full(..) | Self::NoneReady(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -124,7 +129,9 @@ impl ConnectError {
             Self::Acceptance(_) | Self::Head(_) => HandshakeReason::BackendProtocol,
             Self::Answered(_) => HandshakeReason::BackendStatus,
             Self::Dial { error: DialError::Timeout, .. } | Self::Silent => HandshakeReason::BackendTimeout,
+            Self::Dial { error, .. } if error.is_ours() => HandshakeReason::Overloaded,
             Self::Broken(_) | Self::Dial { .. } => HandshakeReason::BackendConnect,
+            Self::Full(..) => HandshakeReason::ConnectionLimit,
             Self::InvalidBackend(_) | Self::NoBackend => HandshakeReason::InvalidBackend,
             Self::NoneReady(_) => HandshakeReason::NoEndpoint,
         }
@@ -137,25 +144,32 @@ impl ConnectError {
             Self::Answered(_) => "the service refused the handshake",
             Self::Broken(_) => "the service closed the connection without an answer; try again",
             Self::Dial { error: DialError::Timeout, .. } => "the service could not be reached in time; try again",
+            Self::Dial { error, .. } if error.is_ours() => "overloaded: try again later",
             Self::Dial { .. } => "the service could not be reached; try again",
+            Self::Full(..) => "there are as many connections as there may be: try again later",
             Self::InvalidBackend(_) | Self::NoBackend => "the route names no usable backend; tell its operator",
             Self::NoneReady(_) => "the service has no ready endpoint; try again",
             Self::Silent => "the service did not answer in time; try again",
         };
-        Refusal::new(self.status(), text)
+        let refusal = Refusal::new(self.status(), text);
+        let waits = match self {
+            Self::Full(..) => true,
+            Self::Dial { error, .. } => error.is_ours(),
+            _ => false,
+        };
+        if waits { refusal.retry_after(fastrand::u32(1..=LONGEST_WAIT)) } else { refusal }
     }
 }
 
 impl Dialer {
-    /// Opens the upstream side for `offer` before `deadline`.
+    /// Opens the upstream side for a handshake before `deadline`.
     ///
     /// # Errors
     /// [`ConnectError`]; [`ConnectError::Answered`] holds the upstream's own answer.
     pub async fn connect(
         &self,
         rule: &Rule,
-        offer: &Offer,
-        peer: &Peer,
+        forwarded: Forwarded<'_>,
         deadline: Instant,
         on_chosen: OnChosen<'_>,
     ) -> Result<Upstream, ConnectError> {
@@ -164,19 +178,24 @@ impl Dialer {
             Some(BackendTarget::Invalid(why)) => return Err(ConnectError::InvalidBackend(why.clone())),
             Some(BackendTarget::Service(backend)) => backend,
         };
+        let peer = forwarded.peer;
+        let preface = backend.proxy_protocol.map(|version| proxy_protocol::write(version, peer.address, peer.local));
         let mut tried = Vec::new();
+        let most = rule.access.connections.endpoint;
         loop {
-            let Some((endpoint, lease)) = self.balancer.choose(backend, rule.policy.balancing, &tried) else {
-                return Err(ConnectError::NoneReady(backend.id.clone()));
-            };
+            let chosen = self.balancer.choose(backend, rule.policy.balancing, &tried, most);
+            let (endpoint, lease) = chosen.map_err(|none| match none {
+                NoChoice::Full => ConnectError::Full(backend.id.clone(), most.unwrap_or_default()),
+                NoChoice::NoneReady => ConnectError::NoneReady(backend.id.clone()),
+            })?;
             on_chosen(backend, &endpoint);
             let began = Instant::now();
             let in_time = deadline.min(began + rule.policy.timeouts.backend_connect);
-            match dial(&endpoint, backend.tls.as_deref(), &self.tls, in_time).await {
+            match dial(&endpoint, preface.as_deref(), backend.tls.as_deref(), &self.tls, in_time).await {
                 Ok(transport) => {
                     self.took(HandshakePhase::BackendConnect, began);
                     let chosen = Chosen { backend: Arc::clone(backend), endpoint, lease };
-                    return self.agree(transport, chosen, offer, peer, deadline).await;
+                    return self.agree(transport, chosen, forwarded, deadline).await;
                 }
                 Err(error) => {
                     if let Some(metrics) = &self.metrics {
@@ -184,7 +203,7 @@ impl Dialer {
                     }
                     let last = tried.len() + 1 == MAX_TRIES || Instant::now() >= deadline;
                     tried.push(endpoint);
-                    if last || !self.balancer.has_other(backend, &tried) {
+                    if last || !self.balancer.has_other(backend, &tried, most) {
                         let endpoint = tried.swap_remove(tried.len() - 1);
                         return Err(ConnectError::Dial { endpoint, error });
                     }
@@ -204,14 +223,13 @@ impl Dialer {
         &self,
         mut transport: Transport,
         chosen: Chosen,
-        offer: &Offer,
-        peer: &Peer,
+        forwarded: Forwarded<'_>,
         deadline: Instant,
     ) -> Result<Upstream, ConnectError> {
         let began = Instant::now();
         let mut buffer = BytesMut::with_capacity(1024);
         let exchange = async {
-            transport.write_all(&request_head(offer, peer)).await.map_err(ConnectError::Broken)?;
+            transport.write_all(&request_head(forwarded)).await.map_err(ConnectError::Broken)?;
             transport.flush().await.map_err(ConnectError::Broken)?;
             self.read_answer(&mut transport, &mut buffer).await
         };
@@ -229,7 +247,7 @@ impl Dialer {
                 lease,
             })));
         }
-        let agreed = check(&head, offer)?;
+        let agreed = check(&head, forwarded)?;
         Ok(Upstream {
             transport,
             head,

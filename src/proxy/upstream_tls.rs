@@ -35,7 +35,7 @@ impl UpstreamTlsConfigs {
         let name = ServerName::try_from(settings.hostname.to_string()).map_err(io::Error::other)?;
         let config = self.config(settings).await?;
         let tls = TlsConnector::from(config).connect(name, tcp).await?;
-        Ok(Transport::Tls(Box::new(tls.into())))
+        Ok(Transport::Tls(Box::new(tls)))
     }
 
     async fn config(&self, settings: &UpstreamTls) -> io::Result<Arc<ClientConfig>> {

@@ -10,6 +10,7 @@
 
 use super::Proxy;
 use super::listener;
+use super::overload;
 use crate::drain::Phase;
 use crate::routing::Scheme;
 use std::net::SocketAddr;
@@ -55,8 +56,15 @@ impl Workers {
         let threads = bound.into_iter().enumerate().map(|(number, sockets)| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let proxy = Arc::clone(proxy);
-            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                runtime.block_on(work(sockets, proxy));
+            let name = format!("worker-{number}");
+            proxy.metrics.watch_tasks(&name, runtime.handle());
+            std::thread::Builder::new().name(name).spawn(move || {
+                runtime.block_on(async {
+                    if number == 0 {
+                        drop(tokio::spawn(overload::run(Arc::clone(&proxy))));
+                    }
+                    work(sockets, proxy).await;
+                });
                 runtime.shutdown_background();
             })
         });

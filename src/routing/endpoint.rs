@@ -87,6 +87,15 @@ pub enum Protocol {
     Wss,
 }
 
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ProxyVersion {
+    /// Version 1, a line of text.
+    V1,
+    /// Version 2, binary.
+    V2,
+}
+
 /// A Service port and its endpoints, sorted by address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Backend {
@@ -97,6 +106,9 @@ pub struct Backend {
     /// How it is trusted; present exactly when `protocol` is [`Protocol::Wss`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Arc<UpstreamTls>>,
+    /// How it is told the client's address before the first byte; `None` for not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Its addresses. Shared between the rules that name the same Service port.
     pub endpoints: Arc<[Endpoint]>,
 }

@@ -1,9 +1,10 @@
 //! Why a handshake reaches the rule it reaches: the same order and the same checks as the table's lookup.
 
+use super::index::{Candidate, HostRules};
 use super::matching::Match;
 use super::request::Request;
 use super::rule::Rule;
-use super::table::{Candidate, Found, RoutingTable};
+use super::table::{Found, RoutingTable};
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,22 +57,25 @@ pub struct Explanation {
 impl RoutingTable {
     /// Looks `request` up and tells of each candidate why it was passed over.
     pub fn explain(&self, request: &Request<'_>) -> Explanation {
-        let tell = |candidate: &Candidate| {
-            let matching = candidate.matching();
-            let passed_over = if matching.path.accepts(request.path) {
-                matching.accepts_fields(request).err()
-            } else {
-                Some(Mismatch::Path(matching.path.to_string()))
+        let tell = |host: &HostRules| {
+            let tell = |candidate: &Candidate| {
+                let matching = candidate.matching();
+                let passed_over = if matching.path.accepts(request.path) {
+                    matching.accepts_fields(request).err()
+                } else {
+                    Some(Mismatch::Path(matching.path.to_string()))
+                };
+                Considered {
+                    rule: Arc::clone(&candidate.rule),
+                    host: host.pattern.to_string(),
+                    matching: matching.clone(),
+                    passed_over,
+                }
             };
-            Considered {
-                rule: Arc::clone(&candidate.rule),
-                host: candidate.host.to_string(),
-                matching: matching.clone(),
-                passed_over,
-            }
+            host.all().map(tell).collect::<Vec<_>>()
         };
         Explanation {
-            considered: self.hosts_for(request.host).flat_map(super::table::HostRules::all).map(tell).collect(),
+            considered: self.hosts_for(request.host).flat_map(tell).collect(),
             found: self.find(request).ok(),
         }
     }

@@ -5,16 +5,17 @@
 
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::sync::Arc;
 
-/// A host a route answers to. Ordered for stable output only; precedence is the table's lookup order.
+/// A host a route answers to; cheap to clone. Ordered for stable output only; precedence is the table's lookup order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     /// Every host.
     Any,
     /// One name or address, lower case, no port, no trailing dot.
-    Exact(Box<str>),
+    Exact(Arc<str>),
     /// `*.example.com`, kept as its suffix `example.com`.
-    Wildcard(Box<str>),
+    Wildcard(Arc<str>),
 }
 
 impl HostPattern {

@@ -7,23 +7,29 @@
 //! has *matches* and *backends*; a backend (what an object names) has *endpoints* (one address each).
 //! *Downstream* is the client's side of the proxy, *upstream* the service's.
 
+pub mod access;
 mod certificate;
 mod endpoint;
 mod explain;
 mod host;
+mod index;
 mod matching;
 mod policy;
 mod request;
 mod rule;
 mod table;
 
+pub use access::Access;
 pub use certificate::{Certificate, Roots, UpstreamTls};
-pub use endpoint::{Address, Backend, BackendId, BackendTarget, Endpoint, EndpointState, Protocol, WeightedBackend};
+pub use endpoint::{
+    Address, Backend, BackendId, BackendTarget, Endpoint, EndpointState, Protocol, ProxyVersion, WeightedBackend,
+};
 pub use explain::{Considered, Explanation, Mismatch};
 pub use host::HostPattern;
 pub use matching::{FieldMatch, Match, PathMatch, Pattern, Text};
 pub use policy::{
-    Drain, Keepalive, KeepaliveMode, LoadBalancing, MessageLimits, OnEndpointTerminating, Plaintext, Policy, Timeouts,
+    Drain, Keepalive, KeepaliveMode, LoadBalancing, MessageLimits, OnEndpointTerminating, OnExceed, Plaintext, Policy,
+    Rates, SessionRates, Timeouts,
 };
 pub use request::{Request, Scheme, decode_query};
 pub use rule::{Route, RouteId, Rule, RuleId};

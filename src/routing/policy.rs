@@ -1,9 +1,10 @@
 //! The bounds and manners of a rule's sessions, with every default already filled in by compile.
 
+use super::access::Rate;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
-fn whole<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn whole<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{duration:?}"))
 }
 
@@ -24,6 +25,9 @@ pub struct Policy {
     pub keepalive: Keepalive,
     /// How large messages may be.
     pub messages: MessageLimits,
+    /// How much a client may send in a time; `None` where nothing of it is bounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Box<SessionRates>>,
     /// How sessions are ended when they must be.
     pub drain: Drain,
     /// How an endpoint is chosen.
@@ -119,12 +123,78 @@ pub struct MessageLimits {
     pub max_frame_bytes: Option<u64>,
     /// Frames of one message. Default 16,384; `None` has no bound.
     pub max_fragments: Option<u32>,
+    /// Bytes of one direction that are held while their receiver takes none; then its sender is not read. Default
+    /// 64 KiB.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub buffer_limit_bytes: usize,
+    /// How long a side may take no byte while the other one's wait for it. Default `None`: as long as the system lets
+    /// it.
+    #[serde(serialize_with = "optional", skip_serializing_if = "Option::is_none")]
+    pub slow_consumer: Option<Duration>,
+}
+
+/// What is held of a direction unless a route says otherwise, in bytes.
+const BUFFER_LIMIT: usize = 64 << 10;
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference
+fn is_usual(buffer_limit: &usize) -> bool {
+    *buffer_limit == BUFFER_LIMIT
 }
 
 impl Default for MessageLimits {
     fn default() -> Self {
-        Self { max_message_bytes: Some(16 << 20), max_frame_bytes: None, max_fragments: Some(16_384) }
+        Self {
+            max_message_bytes: Some(16 << 20),
+            max_frame_bytes: None,
+            max_fragments: Some(16_384),
+            buffer_limit_bytes: BUFFER_LIMIT,
+            slow_consumer: None,
+        }
     }
+}
+
+/// How often a client may send what; `None` has no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rates {
+    /// Data messages, counted at their first frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Rate>,
+    /// Bytes of frames, headers included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Rate>,
+    /// Pings and pongs, but for those that answer our own pings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_frames: Option<Rate>,
+}
+
+impl Rates {
+    /// Whether nothing is bounded.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What happens to a client that is over its rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum OnExceed {
+    /// Its session is closed with 1008 once it has been held back for a second without pause.
+    Close,
+    /// It is read more slowly.
+    #[default]
+    Throttle,
+}
+
+/// How much clients may send in a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SessionRates {
+    /// In one session.
+    #[serde(skip_serializing_if = "Rates::is_none")]
+    pub session: Rates,
+    /// In all sessions of one consumer on the route together.
+    #[serde(skip_serializing_if = "Rates::is_none")]
+    pub consumer: Rates,
+    /// And above it.
+    pub on_exceed: OnExceed,
 }
 
 /// What happens to sessions of an endpoint that is going away.

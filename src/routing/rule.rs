@@ -1,5 +1,6 @@
 //! Routes and rules: what one `WebSocketRoute` came to.
 
+use super::access::Access;
 use super::endpoint::WeightedBackend;
 use super::host::HostPattern;
 use super::matching::Match;
@@ -50,6 +51,10 @@ impl Serialize for RuleId {
     }
 }
 
+fn is_plain(access: &Arc<Access>) -> bool {
+    access.is_plain()
+}
+
 /// One rule of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rule {
@@ -66,6 +71,9 @@ pub struct Rule {
     pub policy: Arc<Policy>,
     /// Whether it answers on the plaintext listener.
     pub plaintext: Plaintext,
+    /// Who may use it.
+    #[serde(skip_serializing_if = "is_plain")]
+    pub access: Arc<Access>,
 }
 
 /// One route: what survived of an accepted object.

@@ -1,17 +1,19 @@
 //! The routing table: one immutable value that answers "which rule", "which certificate" and "may it stay".
 //!
-//! Built once by compile, replaced whole, read without locks. Two tables are equal when their routes and
-//! certificates are; the indexes follow from these. Lookup costs a few hash probes per host pattern that covers
-//! the host, whatever the number of routes; only regular expressions of one host are tried one by one.
+//! Written by compile, replaced whole, read without locks. Two tables are equal when their routes and certificates
+//! are; the index follows from these. A clone shares everything but the outermost maps.
 
+use super::access::{Admission, ConnectionLimits, Revoked};
 use super::certificate::Certificate;
 use super::endpoint::{Address, BackendTarget, EndpointState};
 use super::host::{HostPattern, suffixes};
-use super::matching::{Match, PathMatch};
+use super::index::{HostRules, Index};
 use super::request::Request;
-use super::rule::{Route, RouteId, Rule};
+use super::rule::{Route, RouteId, Rule, RuleId};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The result of a lookup.
@@ -35,14 +37,15 @@ pub enum NoRoute {
 }
 
 /// What a live session holds of the table it was opened under.
-#[derive(Clone, Debug)]
-pub struct Holding {
+pub struct Holding<'s> {
     /// The rule that let it in, as it was then.
-    pub rule: Arc<Rule>,
+    pub rule: &'s Arc<Rule>,
     /// The host pattern under which it was found.
-    pub host: HostPattern,
+    pub host: &'s HostPattern,
     /// The endpoint it is connected to.
     pub endpoint: Address,
+    /// By what it was let in; asked for only when the rule's access is another than it was.
+    pub admission: &'s dyn Fn() -> Cow<'s, Admission>,
 }
 
 /// What a table says of a live session.
@@ -54,81 +57,10 @@ pub enum Standing {
     EndpointGone,
     /// Rule and endpoint are still there, whatever else changed.
     Kept,
+    /// The same handshake would be refused now.
+    Refused(Revoked),
     /// Its rule, or the rule's host, is gone.
     RuleGone,
-}
-
-/// One match of one rule under one host pattern.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) rule: Arc<Rule>,
-    pub(super) host: HostPattern,
-    at: usize,
-}
-
-impl Candidate {
-    pub(super) fn matching(&self) -> &Match {
-        &self.rule.matches[self.at]
-    }
-}
-
-/// The candidates of one host pattern, each list in order of precedence.
-#[derive(Clone, Debug, Default)]
-pub(super) struct HostRules {
-    exact: HashMap<Box<str>, Vec<Candidate>>,
-    regular: Vec<Candidate>,
-    prefix: HashMap<Box<str>, Vec<Candidate>>,
-    longest_prefix: usize,
-}
-
-impl HostRules {
-    fn add(&mut self, candidate: Candidate) {
-        match &candidate.matching().path {
-            PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default().push(candidate),
-            PathMatch::Prefix(path) => {
-                self.longest_prefix = self.longest_prefix.max(path.len());
-                self.prefix.entry(path.clone()).or_default().push(candidate);
-            }
-            PathMatch::Regular(_) => self.regular.push(candidate),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.regular.is_empty() && self.prefix.is_empty()
-    }
-
-    fn find(&self, request: &Request<'_>) -> Option<&Candidate> {
-        let fits = |c: &&Candidate| c.matching().accepts_fields(request).is_ok();
-        let exact = self.exact.get(request.path).and_then(|list| list.iter().find(fits));
-        if exact.is_some() {
-            return exact;
-        }
-        let regular = self.regular.iter().filter(|c| c.matching().path.accepts(request.path)).find(fits);
-        if regular.is_some() {
-            return regular;
-        }
-        self.prefixes(request.path).find_map(|prefix| self.prefix.get(prefix)?.iter().find(fits))
-    }
-
-    /// The texts a prefix match of `path` can have here, longest first. Bounded by the longest configured
-    /// prefix, so that a path of slashes costs no more than a short one.
-    fn prefixes<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
-        let longest = self.longest_prefix;
-        let whole = (path.len() <= longest).then_some(path);
-        let cut = path.as_bytes().get(..=longest.min(path.len().saturating_sub(1))).unwrap_or_default();
-        whole.into_iter().chain((0..cut.len()).rev().filter(|&at| cut[at] == b'/').map(|at| &path[..at]))
-    }
-
-    /// Every candidate, best first.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Candidate> {
-        let lists = self.exact.values().flatten().chain(&self.regular).chain(self.prefix.values().flatten());
-        let mut all: Vec<_> = lists.collect();
-        all.sort_by(|a, b| {
-            let key = |c: &Candidate| (c.matching().rank(), c.matching().path.to_string());
-            key(a).cmp(&key(b))
-        });
-        all.into_iter()
-    }
 }
 
 /// Every route, and the certificates to answer with.
@@ -139,14 +71,11 @@ pub struct RoutingTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     default_certificate: Option<Arc<Certificate>>,
     #[serde(skip)]
-    any: HostRules,
-    #[serde(skip)]
-    exact: HashMap<Box<str>, HostRules>,
-    #[serde(skip)]
-    wildcard: HashMap<Box<str>, HostRules>,
+    index: Index,
 }
 
 impl PartialEq for RoutingTable {
+    /// Quick where the two share routes: an `Arc` is equal to itself.
     fn eq(&self, other: &Self) -> bool {
         self.routes == other.routes
             && self.certificates == other.certificates
@@ -162,17 +91,42 @@ impl RoutingTable {
         certificates: BTreeMap<HostPattern, Arc<Certificate>>,
         default_certificate: Option<Arc<Certificate>>,
     ) -> Self {
-        let routes: BTreeMap<_, _> = routes.into_iter().map(|r| (r.id.clone(), Arc::new(r))).collect();
-        let mut table = Self { routes, certificates, default_certificate, ..Self::default() };
-        for (host, candidate) in ordered(table.routes.values()) {
-            let rules = match host {
-                HostPattern::Any => &mut table.any,
-                HostPattern::Exact(name) => table.exact.entry(name).or_default(),
-                HostPattern::Wildcard(suffix) => table.wildcard.entry(suffix).or_default(),
-            };
-            rules.add(candidate);
+        let mut table = Self { certificates, default_certificate, ..Self::default() };
+        for route in routes {
+            table.set_route(&route.id.clone(), Some(Arc::new(route)));
         }
         table
+    }
+
+    /// Puts `route` in the place of the one named `id`, or takes that away.
+    pub fn set_route(&mut self, id: &RouteId, route: Option<Arc<Route>>) {
+        let old = self.routes.get(id);
+        if old == route.as_ref() {
+            return; // also keeps the old value, so that the table stays quick to compare with the one before
+        }
+        if let Some(old) = old {
+            self.index.remove(old);
+        }
+        match route {
+            None => drop(self.routes.remove(id)),
+            Some(route) => {
+                self.index.add(&route);
+                self.routes.insert(id.clone(), route);
+            }
+        }
+    }
+
+    /// Says which certificate answers for the server names of `host`.
+    pub(crate) fn set_certificate(&mut self, host: HostPattern, certificate: Option<Arc<Certificate>>) {
+        match certificate {
+            None => drop(self.certificates.remove(&host)),
+            Some(certificate) => drop(self.certificates.insert(host, certificate)),
+        }
+    }
+
+    /// Says which certificate answers for every other server name.
+    pub(crate) fn set_default_certificate(&mut self, certificate: Option<Arc<Certificate>>) {
+        self.default_certificate = certificate;
     }
 
     /// Finds the rule for a handshake: the most specific host pattern first, in it Gateway API precedence, then
@@ -183,8 +137,8 @@ impl RoutingTable {
     pub fn find(&self, request: &Request<'_>) -> Result<Found, NoRoute> {
         let mut reason = NoRoute::Host;
         for host in self.hosts_for(request.host) {
-            if let Some(c) = host.find(request) {
-                return Ok(Found { rule: Arc::clone(&c.rule), host: c.host.clone() });
+            if let Some(candidate) = host.find(request) {
+                return Ok(Found { rule: Arc::clone(&candidate.rule), host: host.pattern.clone() });
             }
             reason = NoRoute::Rule;
         }
@@ -201,14 +155,30 @@ impl RoutingTable {
         own.or(self.default_certificate.as_ref())
     }
 
-    /// What this table says of a session opened under an earlier one. Only the loss of its rule, host or endpoint
-    /// counts: a changed timeout, weight, certificate or sibling leaves it alone.
-    pub fn standing(&self, holding: &Holding) -> Standing {
+    /// Whether clients that ask for a server name, in any case, or for none are to show a certificate: when a route that
+    /// covers it wants to see one. Others are not asked, for a browser would ask its user.
+    pub fn asks_certificate(&self, server_name: Option<&str>) -> bool {
+        self.index.asks_certificate(server_name.map(str::to_ascii_lowercase).as_deref())
+    }
+
+    /// Whether a connection from `peer` may begin with a PROXY protocol header: when a route takes its word.
+    pub fn reads_proxy_protocol(&self, peer: IpAddr) -> bool {
+        self.index.reads_proxy_protocol(peer)
+    }
+
+    /// What this table says of a session opened under an earlier one, `now` in seconds since 1970. Only the loss of its
+    /// rule, host or endpoint counts, and of the right to be there: a changed timeout, weight, certificate or sibling
+    /// leaves it alone.
+    pub fn standing(&self, holding: &Holding<'_>, now: i64) -> Standing {
         let Some(route) = self.routes.get(&holding.rule.id.route) else { return Standing::RuleGone };
-        if !route.hosts.contains(&holding.host) {
+        if !route.hosts.contains(holding.host) {
             return Standing::RuleGone;
         }
-        let Some(rule) = successor(route, &holding.rule) else { return Standing::RuleGone };
+        let Some(rule) = successor(route, holding.rule) else { return Standing::RuleGone };
+        let same = Arc::ptr_eq(&rule.access, &holding.rule.access) || rule.access.is_open();
+        if !same && let Err(revoked) = rule.access.stands(&(holding.admission)(), now) {
+            return Standing::Refused(revoked);
+        }
         let endpoints = rule.backends.iter().filter_map(|b| match &b.target {
             BackendTarget::Invalid(_) => None,
             BackendTarget::Service(backend) => Some(&backend.endpoints),
@@ -226,6 +196,12 @@ impl RoutingTable {
         self.routes.get(id).map(|route| Arc::clone(&route.class))
     }
 
+    /// How many sessions a route may have.
+    pub fn connections(&self, id: &RouteId) -> Option<&ConnectionLimits> {
+        // The rules of a route share it.
+        self.routes.get(id)?.rules.first().map(|rule| &rule.access.connections)
+    }
+
     /// The routes by name.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.values()
@@ -236,14 +212,14 @@ impl RoutingTable {
         self.certificates.values().chain(&self.default_certificate)
     }
 
-    pub(super) fn hosts_for<'t>(&'t self, host: &str) -> impl Iterator<Item = &'t HostRules> {
-        let exact = self.exact.get(host);
-        let wildcards: Vec<_> = if self.wildcard.is_empty() {
-            Vec::new()
-        } else {
-            suffixes(host).filter_map(|suffix| self.wildcard.get(suffix)).collect()
-        };
-        exact.into_iter().chain(wildcards).chain(Some(&self.any).filter(|any| !any.is_empty()))
+    /// The rules of each host pattern that covers `host`, the most specific first.
+    pub(super) fn hosts_for(&self, host: &str) -> impl Iterator<Item = &HostRules> {
+        self.index.hosts_for(host)
+    }
+
+    /// Whether a rule is in the table.
+    pub fn has_rule(&self, id: &RuleId) -> bool {
+        self.routes.get(&id.route).is_some_and(|route| route.rules.iter().any(|rule| rule.id == *id))
     }
 }
 
@@ -258,28 +234,11 @@ fn successor<'r>(route: &'r Route, rule: &Rule) -> Option<&'r Arc<Rule>> {
     unnamed.find(|r| r.matches == rule.matches).or(same_position)
 }
 
-/// Every match under every host in order of precedence: rank, then age, then name, then position.
-fn ordered<'r>(routes: impl Iterator<Item = &'r Arc<Route>>) -> Vec<(HostPattern, Candidate)> {
-    let mut oldest: Vec<_> = routes.collect();
-    oldest.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-    let mut all = Vec::new();
-    for route in oldest {
-        for rule in &route.rules {
-            for at in 0..rule.matches.len() {
-                for host in &route.hosts {
-                    all.push((host.clone(), Candidate { rule: Arc::clone(rule), host: host.clone(), at }));
-                }
-            }
-        }
-    }
-    all.sort_by_key(|(_, candidate)| candidate.matching().rank()); // stable: age, name and position stay decisive
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::{Plaintext, Policy, RuleId, Scheme};
+    use crate::routing::access::{Access, ClientDetection, ClientTrust, ProxyProtocol};
+    use crate::routing::{Match, PathMatch, Plaintext, Policy, RuleId, Scheme};
 
     fn route(name: &str, hosts: &[&str], paths: &[PathMatch]) -> Route {
         let id = RouteId { namespace: "ns".into(), name: name.into() };
@@ -291,6 +250,7 @@ mod tests {
                 backends: vec![],
                 policy: Arc::new(Policy::default()),
                 plaintext: Plaintext::Allow,
+                access: Arc::default(),
             })
         };
         let rules = paths.iter().enumerate().map(rule).collect();
@@ -336,17 +296,73 @@ mod tests {
         assert_eq!(found(&table, "other.org", "/"), "Host");
     }
 
+    fn with(mut route: Route, access: Access) -> Route {
+        let access = Arc::new(access);
+        for rule in &mut route.rules {
+            Arc::make_mut(rule).access = Arc::clone(&access);
+        }
+        route
+    }
+
+    #[test]
+    fn only_hosts_of_routes_with_client_certificates_ask_for_one() {
+        let trust = Some(Arc::new(ClientTrust::new(false, "f".into())));
+        let asking = Access { certificates: trust, ..Access::default() };
+        let routes = [
+            with(route("a", &["Devices.example", "*.fleet.example"], &[prefix(""), prefix("/a")]), asking.clone()),
+            route("b", &["open.example", "*.example"], &[prefix("")]),
+            route("c", &["devices.example"], &[prefix("/b")]),
+        ];
+        let mut table = RoutingTable::new(routes, BTreeMap::new(), None);
+        for name in ["devices.example", "DEVICES.example", "x.fleet.example", "x.y.fleet.example"] {
+            assert!(table.asks_certificate(Some(name)), "{name}");
+        }
+        for name in [Some("open.example"), Some("other.example"), Some("fleet.example"), Some("x"), None] {
+            assert!(!table.asks_certificate(name), "{name:?}");
+        }
+        table.set_route(&route("a", &[], &[]).id, None);
+        assert!(!table.asks_certificate(Some("devices.example")), "the route that asked is gone");
+        let everywhere = with(route("d", &["*"], &[prefix("")]), asking);
+        table.set_route(&everywhere.id.clone(), Some(Arc::new(everywhere)));
+        assert!(table.asks_certificate(None) && table.asks_certificate(Some("open.example")));
+    }
+
+    #[test]
+    fn the_proxy_protocol_is_read_from_those_whom_a_route_trusts() {
+        let detecting = |proxy_protocol, block: &str| {
+            let trusted = [block.parse().expect("a block")].into_iter().collect();
+            let detection = Arc::new(ClientDetection { proxy_protocol, trusted, trusted_hops: 1 });
+            Access { detection, ..Access::default() }
+        };
+        let routes = [
+            with(route("a", &["a"], &[prefix("")]), detecting(ProxyProtocol::Optional, "10.0.0.0/8")),
+            with(route("b", &["b"], &[prefix("")]), detecting(ProxyProtocol::Required, "192.0.2.0/24")),
+            with(route("c", &["c"], &[prefix("")]), detecting(ProxyProtocol::Disabled, "198.51.100.0/24")),
+            with(route("d", &["d"], &[prefix("")]), detecting(ProxyProtocol::Optional, "10.0.0.0/8")),
+        ];
+        let mut table = RoutingTable::new(routes, BTreeMap::new(), None);
+        let reads = |table: &RoutingTable, peer: &str| table.reads_proxy_protocol(peer.parse().expect("an address"));
+        assert!(reads(&table, "10.1.2.3") && reads(&table, "192.0.2.9"));
+        assert!(!reads(&table, "198.51.100.1") && !reads(&table, "203.0.113.1"));
+        table.set_route(&route("a", &[], &[]).id, None);
+        assert!(reads(&table, "10.1.2.3"), "another route still trusts it");
+        table.set_route(&route("d", &[], &[]).id, None);
+        assert!(!reads(&table, "10.1.2.3"), "no route trusts it any more");
+    }
+
     #[test]
     fn an_inserted_rule_leaves_the_sessions_of_unnamed_rules_alone() {
         let before = route("r", &["*"], &[prefix("/a")]);
+        let bare = || -> Cow<'_, Admission> { panic!("nothing was asked, nothing is asked") };
         let held = Holding {
-            rule: Arc::clone(&before.rules[0]),
-            host: HostPattern::Any,
+            rule: &before.rules[0],
+            host: &HostPattern::Any,
             endpoint: Address::Name("x".into(), 1),
+            admission: &bare,
         };
         let after = RoutingTable::new([route("r", &["*"], &[prefix("/new"), prefix("/a")])], BTreeMap::new(), None);
-        assert_eq!(after.standing(&held), Standing::EndpointGone, "the rule was found; it has no backends here");
+        assert_eq!(after.standing(&held, 0), Standing::EndpointGone, "the rule was found; it has no backends here");
         let gone = RoutingTable::new([route("r", &["h"], &[prefix("/a")])], BTreeMap::new(), None);
-        assert_eq!(gone.standing(&held), Standing::RuleGone);
+        assert_eq!(gone.standing(&held, 0), Standing::RuleGone);
     }
 }

@@ -40,6 +40,8 @@ pub struct HandshakeUrl {
     pub scheme: Scheme,
     /// Lower case, without port, brackets or trailing dot.
     pub host: String,
+    /// Host and port as given: what `Host` would be.
+    pub authority: String,
     /// Starts with a slash.
     pub path: String,
     /// Without `?`.
@@ -48,7 +50,8 @@ pub struct HandshakeUrl {
 
 impl Default for HandshakeUrl {
     fn default() -> Self {
-        Self { scheme: Scheme::Ws, host: String::new(), path: "/".to_owned(), query: None }
+        let (host, authority) = (String::new(), String::new());
+        Self { scheme: Scheme::Ws, host, authority, path: "/".to_owned(), query: None }
     }
 }
 
@@ -63,9 +66,41 @@ impl HandshakeUrl {
         Ok(Self {
             scheme: if tls { Scheme::Wss } else { Scheme::Ws },
             host: host.trim_end_matches('.').to_ascii_lowercase(),
+            authority: authority.to_owned(),
             path: if path.is_empty() { "/" } else { path }.to_owned(),
             query: query.map(str::to_owned),
         })
+    }
+}
+
+/// A WebSocket that `sheave connect` opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketUrl {
+    /// `wss` rather than `ws`.
+    pub tls: bool,
+    /// A name or a literal address without brackets.
+    pub host: String,
+    /// As given, or 80 and 443 as the scheme has it.
+    pub port: u16,
+    /// The whole URL, as given but for a fragment.
+    pub text: String,
+}
+
+impl std::fmt::Display for SocketUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl SocketUrl {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let advice = || "give ws://HOST/PATH or wss://HOST/PATH".to_owned();
+        let text = text.split_once('#').map_or(text, |(before, _)| before);
+        let (tls, rest) = scheme(text).ok_or_else(advice)?;
+        let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+        let (host, port) = host_and_port(authority, tls).ok_or_else(advice)?;
+        text.parse::<http::Uri>().map_err(|error| format!("{error}; {}", advice()))?;
+        Ok(Self { tls, host, port, text: text.to_owned() })
     }
 }
 
@@ -106,10 +141,25 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let (host, port) = text.rsplit_once(':').ok_or(advice)?;
     let port = port.parse().map_err(|_| advice)?;
     match host {
-        "" | "*" => Ok((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port).into()),
+        // Both families, where there are two.
+        "" | "*" => Ok((IpAddr::V6(Ipv6Addr::UNSPECIFIED), port).into()),
         "localhost" => Ok((IpAddr::V4(Ipv4Addr::LOCALHOST), port).into()),
         _ => Err(advice.to_owned()),
     }
+}
+
+/// An address without a port.
+pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "give an IP address, without a port".to_owned())
+}
+
+/// A name as namespaces and leases have it (RFC 1123 label).
+pub(super) fn label(text: &str) -> Result<&str, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fits =
+        (1..=63).contains(&text.len()) && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-');
+    fits.then_some(text)
+        .ok_or_else(|| "is no name: write small letters, digits and inner hyphens, 63 at most".to_owned())
 }
 
 pub(super) fn workers(text: &str) -> Result<usize, String> {
@@ -142,6 +192,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(advice()) } else { Ok(total) }
 }
 
+/// A whole `WebSocketClass`. What its fields mean is the cluster's to say.
+pub(super) fn class(text: &str) -> Result<serde_json::Value, String> {
+    let class: serde_json::Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+    let named = class["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
+    let ours = class["apiVersion"] == "sheave.dev/v1alpha1" && class["kind"] == "WebSocketClass";
+    if named && ours { Ok(class) } else { Err("give a WebSocketClass of sheave.dev/v1alpha1 with a name".to_owned()) }
+}
+
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "json" => Ok(LogFormat::Json),
@@ -163,7 +221,7 @@ mod tests {
     #[test]
     fn reads_addresses_in_every_documented_form() {
         for (text, address_text) in [
-            (":8000", "0.0.0.0:8000"),
+            (":8000", "[::]:8000"),
             ("localhost:8080", "127.0.0.1:8080"),
             ("10.1.2.3:1", "10.1.2.3:1"),
             ("[::1]:8443", "[::1]:8443"),
@@ -181,6 +239,24 @@ mod tests {
         assert_eq!(duration("0").unwrap(), Duration::ZERO);
         for text in ["", "5", "s", "1.5s", "-1s", "1d", "99999999999h", "1s ", "é"] {
             assert!(duration(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_socket_url_keeps_its_text_and_knows_its_port() {
+        let url = SocketUrl::parse("wss://[::1]/a?b#c").unwrap();
+        assert_eq!((url.tls, url.host.as_str(), url.port, url.text.as_str()), (true, "::1", 443, "wss://[::1]/a?b"));
+        for text in ["h:1", "http://h", "ws://", "ws://h:0", "ws://u@h", "ws://h/a b"] {
+            assert!(SocketUrl::parse(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_class_is_a_whole_object() {
+        let whole = r#"{"apiVersion": "sheave.dev/v1alpha1", "kind": "WebSocketClass", "metadata": {"name": "a"}}"#;
+        assert_eq!(class(whole).unwrap()["metadata"]["name"], "a");
+        for text in ["", "{", "{}", &whole.replace("WebSocketClass", "Secret"), &whole.replace(r#""a""#, r#""""#)] {
+            assert!(class(text).is_err(), "{text:?} was taken");
         }
     }
 

@@ -5,7 +5,17 @@
 
 use super::labels::{ControlOpcode, DataOpcode, Direction};
 use std::ops::AddAssign;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What blocked time is reckoned from.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Nanoseconds since then, shifted by the bit that says whether a direction is blocked.
+fn clock() -> u64 {
+    (EPOCH.elapsed().as_nanos() as u64) << 1
+}
 
 /// Upper bounds of the message size buckets, in bytes; one more bucket takes what is larger.
 pub const SIZE_BUCKETS: [u64; 10] =
@@ -15,7 +25,7 @@ const SIZES: usize = SIZE_BUCKETS.len() + 1;
 
 /// What has passed in one direction. Only one task may write a direction at a time; anyone may read.
 ///
-/// 144 bytes, because there is one pair for each session.
+/// 152 bytes, because there is one pair for each session.
 #[derive(Debug, Default)]
 pub struct DirectionCounters {
     sizes: [AtomicU64; SIZES],
@@ -23,6 +33,8 @@ pub struct DirectionCounters {
     payload: AtomicU64,
     bytes: AtomicU64,
     control: [AtomicU64; 3],
+    /// How long it was blocked, in units of [`clock`]. The lowest bit says that it is: then the clock is to be added.
+    blocked: AtomicU64,
 }
 
 /// Adds without a locked instruction, which is sound because a direction has one writer.
@@ -49,6 +61,28 @@ impl DirectionCounters {
         add(&self.control[opcode as usize], 1);
     }
 
+    /// Its bytes begin to wait for a receiver that takes none.
+    pub fn blocked(&self) {
+        let blocked = self.blocked.load(Relaxed);
+        if blocked & 1 == 0 {
+            self.blocked.store(blocked.wrapping_sub(clock()) | 1, Relaxed);
+        }
+    }
+
+    /// Nothing waits any more.
+    pub fn unblocked(&self) {
+        let blocked = self.blocked.load(Relaxed);
+        if blocked & 1 == 1 {
+            self.blocked.store((blocked & !1).wrapping_add(clock()), Relaxed);
+        }
+    }
+
+    fn blocked_for(&self) -> Duration {
+        let blocked = self.blocked.load(Relaxed);
+        let units = if blocked & 1 == 1 { (blocked & !1).wrapping_add(clock()) } else { blocked };
+        Duration::from_nanos(units >> 1)
+    }
+
     fn read(&self) -> DirectionTally {
         DirectionTally {
             sizes: std::array::from_fn(|at| self.sizes[at].load(Relaxed)),
@@ -56,6 +90,7 @@ impl DirectionCounters {
             payload: self.payload.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             control: std::array::from_fn(|at| self.control[at].load(Relaxed)),
+            blocked: self.blocked_for(),
         }
     }
 }
@@ -105,6 +140,8 @@ pub struct DirectionTally {
     pub bytes: u64,
     /// Control frames by [`ControlOpcode`].
     pub control: [u64; 3],
+    /// How long bytes have waited for a receiver that took none.
+    pub blocked: Duration,
 }
 
 impl DirectionTally {
@@ -131,6 +168,7 @@ impl AddAssign for DirectionTally {
         self.payload = self.payload.wrapping_add(other.payload);
         self.bytes += other.bytes;
         self.control.iter_mut().zip(other.control).for_each(|(a, b)| *a += b);
+        self.blocked += other.blocked;
     }
 }
 
@@ -175,8 +213,26 @@ mod tests {
     }
 
     #[test]
+    fn blocked_time_grows_while_it_lasts_and_stays_afterwards() {
+        let counters = DirectionCounters::default();
+        let pause = Duration::from_millis(2);
+        let mut least = Duration::ZERO;
+        for _ in 0..3 {
+            counters.blocked();
+            counters.blocked(); // is said once
+            std::thread::sleep(pause);
+            least += pause;
+            assert!(counters.read().blocked >= least);
+            counters.unblocked();
+            let blocked = counters.read().blocked;
+            std::thread::sleep(pause);
+            assert_eq!(counters.read().blocked, blocked);
+        }
+    }
+
+    #[test]
     fn the_memory_of_a_session_stays_small() {
-        assert_eq!(size_of::<DirectionCounters>(), 144);
-        assert_eq!(size_of::<SessionCounters>(), 296);
+        assert_eq!(size_of::<DirectionCounters>(), 152);
+        assert_eq!(size_of::<SessionCounters>(), 312);
     }
 }

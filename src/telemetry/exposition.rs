@@ -4,8 +4,9 @@
 
 use super::counters::Tally;
 use super::labels::{ConnectReason, ControlOpcode, DataOpcode, Direction, HandshakeReason};
-use super::metrics::{BackendEndpoints, Metrics, State, size_bounds};
+use super::metrics::{Metrics, State, size_bounds};
 use super::process;
+use super::published::{BackendEndpoints, Content};
 use super::rules::{RuleLabels, RuleMetrics, Sizes, Totals};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
 
 /// Name, help and type of every family that is collected here.
-const FAMILIES: [(&str, &str, MetricType); 12] = [
+const FAMILIES: [(&str, &str, MetricType); 15] = [
     ("sheave_connections_active", "Sessions open now.", MetricType::GAUGE),
     ("sheave_connections_opened_total", "Sessions opened: handshakes answered 101.", MetricType::COUNTER),
     ("sheave_connections_closed_total", "Sessions ended, by why, by whom and with what code.", MetricType::COUNTER),
@@ -21,11 +22,14 @@ const FAMILIES: [(&str, &str, MetricType); 12] = [
     ("sheave_messages_total", "Whole data messages relayed.", MetricType::COUNTER),
     ("sheave_bytes_total", "Bytes of frames relayed, headers included.", MetricType::COUNTER),
     ("sheave_control_frames_total", "Control frames relayed or sent by us.", MetricType::COUNTER),
+    ("sheave_blocked_seconds_total", "How long bytes have waited for a receiver that took none.", MetricType::COUNTER),
+    ("sheave_throttled_seconds_total", "How long clients over their rate were held back.", MetricType::COUNTER),
     ("sheave_message_size_bytes", "Payload sizes of whole messages.", MetricType::HISTOGRAM),
     ("sheave_backend_endpoints", "Endpoints in the table.", MetricType::GAUGE),
     ("sheave_backend_connections_active", "Sessions open to a backend's endpoints.", MetricType::GAUGE),
     ("sheave_backend_connect_errors_total", "Connections to endpoints that could not be made.", MetricType::COUNTER),
     ("sheave_drain_connections_remaining", "Sessions that a stopping Sheave still waits for.", MetricType::GAUGE),
+    ("sheave_tasks", "Tasks alive on a thread; about one a connection.", MetricType::GAUGE),
 ];
 
 /// One index into [`FAMILIES`] for each family.
@@ -38,11 +42,14 @@ enum Family {
     Messages,
     Bytes,
     Control,
+    Blocked,
+    Throttled,
     Sizes,
     Endpoints,
     BackendActive,
     BackendErrors,
     Remaining,
+    Tasks,
 }
 
 /// The families as they grow.
@@ -71,10 +78,10 @@ impl Families {
     }
 
     /// Adds a sample with a rule's labels before its own.
-    fn push_for(&mut self, family: Family, of: &RuleLabels, own: &[(&str, &str)], value: u64) {
+    fn push_for(&mut self, family: Family, of: &RuleLabels, own: &[(&str, &str)], value: f64) {
         let labels =
             [("class", &*of.class), ("route_namespace", &*of.namespace), ("route", &*of.route), ("rule", &*of.rule)];
-        self.push(family, &[&labels, own].concat(), value as f64);
+        self.push(family, &[&labels, own].concat(), value);
     }
 
     fn rule(&mut self, rule: &RuleMetrics, totals: &Totals, live: Option<&Tally>) {
@@ -83,7 +90,7 @@ impl Families {
             let count = rule.handshakes_total(*reason);
             if count > 0 {
                 let own = [("outcome", reason.outcome().as_str()), ("reason", reason.as_str())];
-                self.push_for(Family::Handshakes, of, &own, count);
+                self.push_for(Family::Handshakes, of, &own, count as f64);
             }
         }
         if rule.opened_total() == 0 {
@@ -91,21 +98,28 @@ impl Families {
         }
         let mut tally = totals.tally;
         tally += live.copied().unwrap_or_default();
-        self.push_for(Family::Active, of, &[], rule.active());
-        self.push_for(Family::Opened, of, &[], rule.opened_total());
+        self.push_for(Family::Active, of, &[], rule.active() as f64);
+        self.push_for(Family::Opened, of, &[], rule.opened_total() as f64);
         for ((reason, initiator, class), count) in &totals.endings {
             let own = [("reason", reason.as_str()), ("initiator", initiator.as_str()), ("code_class", class.as_str())];
-            self.push_for(Family::Closed, of, &own, *count);
+            self.push_for(Family::Closed, of, &own, *count as f64);
+        }
+        let throttled = rule.throttled_total();
+        if !throttled.is_zero() {
+            self.push_for(Family::Throttled, of, &[], throttled.as_secs_f64());
         }
         for direction in Direction::ALL {
             let counted = tally.direction(*direction);
             let way = ("direction", direction.as_str());
-            self.push_for(Family::Bytes, of, &[way], counted.bytes);
+            self.push_for(Family::Bytes, of, &[way], counted.bytes as f64);
+            self.push_for(Family::Blocked, of, &[way], counted.blocked.as_secs_f64());
             for opcode in DataOpcode::ALL {
-                self.push_for(Family::Messages, of, &[way, ("opcode", opcode.as_str())], counted.messages_of(*opcode));
+                let count = counted.messages_of(*opcode) as f64;
+                self.push_for(Family::Messages, of, &[way, ("opcode", opcode.as_str())], count);
             }
             for opcode in ControlOpcode::ALL {
-                self.push_for(Family::Control, of, &[way, ("opcode", opcode.as_str())], counted.control_of(*opcode));
+                let count = counted.control_of(*opcode) as f64;
+                self.push_for(Family::Control, of, &[way, ("opcode", opcode.as_str())], count);
             }
         }
     }
@@ -132,8 +146,8 @@ impl Families {
         }
     }
 
-    fn backends(&mut self, state: &State) {
-        for (id, endpoints) in &state.published.backends {
+    fn backends(&mut self, state: &State, content: &Content) {
+        for (id, endpoints) in &content.backends {
             let id = id.to_string();
             let BackendEndpoints { draining, not_ready, ready } = *endpoints;
             for (word, number) in [("draining", draining), ("not_ready", not_ready), ("ready", ready)] {
@@ -193,7 +207,11 @@ impl Collector for Collected {
         let Some(metrics) = self.metrics.upgrade() else { return Vec::new() };
         let mut families = Families(vec![Vec::new(); FAMILIES.len()]);
         collect_sessions(&metrics, &mut families);
-        families.backends(&metrics.lock());
+        let content = metrics.content();
+        families.backends(&metrics.lock(), &content);
+        for (thread, runtime) in metrics.runtimes().iter() {
+            families.push(Family::Tasks, &[("thread", thread)], runtime.metrics().num_alive_tasks() as f64);
+        }
         let mut all = families.finish();
         for (&(name, help, kind), value) in process::FAMILIES.iter().zip(process::read()) {
             let Some(value) = value else { continue };
@@ -245,10 +263,14 @@ fn collect_sessions(metrics: &Metrics, families: &mut Families) {
 
 #[cfg(test)]
 mod tests {
-    use crate::routing::{BackendId, RouteId, RuleId};
+    use crate::routing::{
+        Address, Backend, BackendId, BackendTarget, Endpoint, EndpointState, HostPattern, Plaintext, Protocol, Route,
+        RouteId, RoutingTable, Rule, RuleId, WeightedBackend,
+    };
     use crate::telemetry::counters::SessionCounters;
     use crate::telemetry::labels::{CloseReason, DataOpcode, Direction, HandshakeReason, Initiator};
-    use crate::telemetry::metrics::{BackendEndpoints, FORGET_AFTER, Metrics, Published};
+    use crate::telemetry::metrics::{FORGET_AFTER, Metrics};
+    use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
@@ -321,10 +343,11 @@ mod tests {
         let metrics = Metrics::new(10);
         let rule = metrics.rule(&id("0"), &class());
         rule.opened();
-        metrics.published(Published::default());
+        metrics.published(&Arc::default());
         let (start, later) = (Instant::now(), Instant::now() + FORGET_AFTER);
         let kept = |now| {
-            metrics.lock().forget(now);
+            let content = metrics.content();
+            metrics.lock().forget(now, &content);
             !metrics.lock().rules.is_empty()
         };
         assert!(kept(start));
@@ -335,23 +358,44 @@ mod tests {
         assert!(!kept(later));
     }
 
+    /// A table whose one rule has two ready endpoints and one that drains.
+    fn table_with(backend: &BackendId) -> RoutingTable {
+        let endpoint = |port, state| Endpoint { address: Address::Name("pod".into(), port), state, zone: None };
+        let endpoints = Arc::new([
+            endpoint(1, EndpointState::Ready),
+            endpoint(2, EndpointState::Ready),
+            endpoint(3, EndpointState::Draining),
+        ]);
+        let backend =
+            Backend { id: backend.clone(), protocol: Protocol::Ws, tls: None, proxy_protocol: None, endpoints };
+        let target = BackendTarget::Service(Arc::new(backend));
+        let rule = Rule {
+            id: id("0"),
+            named: false,
+            matches: Vec::new(),
+            backends: vec![WeightedBackend { weight: 1, target }],
+            policy: Arc::default(),
+            plaintext: Plaintext::Allow,
+            access: Arc::default(),
+        };
+        let hosts = vec![HostPattern::Any];
+        let route = Route { id: id("0").route, class: class(), created: 0, hosts, rules: vec![Arc::new(rule)] };
+        RoutingTable::new([route], BTreeMap::new(), None)
+    }
+
     #[test]
     fn backends_show_their_endpoints_and_go_with_the_table() {
         let metrics = Metrics::new(10);
         let backend = BackendId { namespace: "ns".into(), service: "chat".into(), port: 80 };
         let connection = metrics.backend(&backend).connected();
-        let published = Published {
-            backends: [(backend, BackendEndpoints { ready: 2, draining: 1, not_ready: 0 })].into(),
-            ..Published::default()
-        };
-        metrics.published(published);
+        metrics.published(&Arc::new(table_with(&backend)));
         let text = metrics.expose();
         assert_eq!(sample(&text, "sheave_backend_endpoints{backend=\"ns/chat:80\",state=\"draining\"}"), Some(1.0));
         assert_eq!(sample(&text, "sheave_backend_connections_active{backend=\"ns/chat:80\"}"), Some(1.0));
         assert_eq!(sample(&text, "sheave_config_generation"), Some(1.0));
         assert!(sample(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6), "{text}");
         drop(connection);
-        metrics.published(Published::default());
+        metrics.published(&Arc::default());
         assert!(!metrics.expose().contains("ns/chat:80"));
     }
 }

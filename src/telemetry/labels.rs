@@ -44,6 +44,8 @@ labels! {
         ClientReset = "client_reset",
         /// A side did not answer our Close in time.
         CloseTimeout = "close_timeout",
+        /// The credential that let it in is no longer accepted.
+        CredentialRevoked = "credential_revoked",
         /// Sheave is stopping.
         Drain = "drain",
         /// The endpoint is terminating or is no longer named by the rule's backends.
@@ -64,12 +66,18 @@ labels! {
         Normal = "normal",
         /// A side sent a Close with any other code.
         OtherCode = "other_code",
+        /// The rules are others now: the same handshake would be refused.
+        PolicyChanged = "policy_changed",
         /// A side broke RFC 6455.
         ProtocolError = "protocol_error",
+        /// The client sent more, or more often, than it may.
+        RateLimited = "rate_limited",
         /// The rule, or the rule's host, is gone.
         RuleGone = "rule_gone",
         /// A side took no bytes for too long while the other one was sending.
         SlowConsumer = "slow_consumer",
+        /// The credential that let it in has expired.
+        TokenExpired = "token_expired",
     }
 }
 
@@ -141,6 +149,10 @@ labels! {
     HandshakeReason {
         /// All is well.
         Accepted = "accepted",
+        /// The client's address is not allowed.
+        AddressDenied = "address_denied",
+        /// Whoever has to decide about the client cannot.
+        AuthUnavailable = "auth_unavailable",
         /// No connection to an endpoint.
         BackendConnect = "backend_connect",
         /// The endpoint's answer was not a valid WebSocket answer.
@@ -151,8 +163,14 @@ labels! {
         BackendTimeout = "backend_timeout",
         /// The request broke HTTP or RFC 6455.
         BadRequest = "bad_request",
+        /// The client has no valid certificate.
+        ClientCertificate = "client_certificate",
         /// The client left before the answer.
         ClientGone = "client_gone",
+        /// Too many sessions at a time.
+        ConnectionLimit = "connection_limit",
+        /// The client is known and not allowed.
+        Forbidden = "forbidden",
         /// A line, the number of lines or the whole head was over the limit.
         HeadTooLarge = "head_too_large",
         /// A fault of Sheave's own; worth a bug report.
@@ -167,12 +185,22 @@ labels! {
         NoRule = "no_rule",
         /// Not an upgrade to WebSocket.
         NotUpgrade = "not_upgrade",
+        /// The page's origin is not allowed.
+        OriginDenied = "origin_denied",
+        /// Sheave is at the end of its means.
+        Overloaded = "overloaded",
         /// The route answers on TLS only.
         PlaintextRejected = "plaintext_rejected",
+        /// No PROXY protocol header where there must be one, or a malformed one.
+        ProxyProtocol = "proxy_protocol",
+        /// Too many handshakes in a time.
+        RateLimited = "rate_limited",
         /// The client did not send its request in time.
         Timeout = "timeout",
         /// The client's TLS handshake failed.
         Tls = "tls",
+        /// No credential, or a wrong one.
+        Unauthenticated = "unauthenticated",
         /// A version other than 13.
         UnsupportedVersion = "unsupported_version",
     }
@@ -183,24 +211,48 @@ impl HandshakeReason {
     pub fn outcome(self) -> Outcome {
         match self {
             Self::Accepted => Outcome::Accepted,
-            Self::BackendConnect
+            Self::AuthUnavailable
+            | Self::BackendConnect
             | Self::BackendProtocol
             | Self::BackendStatus
             | Self::BackendTimeout
             | Self::Internal
             | Self::InvalidBackend
-            | Self::NoEndpoint => Outcome::Failed,
-            Self::BadRequest
+            | Self::NoEndpoint
+            | Self::Overloaded => Outcome::Failed,
+            Self::AddressDenied
+            | Self::BadRequest
+            | Self::ClientCertificate
             | Self::ClientGone
+            | Self::ConnectionLimit
+            | Self::Forbidden
             | Self::HeadTooLarge
             | Self::NoRoute
             | Self::NoRule
             | Self::NotUpgrade
+            | Self::OriginDenied
             | Self::PlaintextRejected
+            | Self::ProxyProtocol
+            | Self::RateLimited
             | Self::Timeout
             | Self::Tls
+            | Self::Unauthenticated
             | Self::UnsupportedVersion => Outcome::Rejected,
         }
+    }
+}
+
+labels! {
+    /// A bound of the process.
+    OverloadCause {
+        /// Of live sessions.
+        Connections = "connections",
+        /// Of open files.
+        Descriptors = "descriptors",
+        /// Of memory.
+        Memory = "memory",
+        /// Of handshakes that wait for their turn.
+        Queue = "queue",
     }
 }
 
@@ -211,6 +263,8 @@ labels! {
         BackendConnect = "backend_connect",
         /// From our request to the endpoint's answer.
         BackendResponse = "backend_response",
+        /// In line for its turn; of those only that had to wait.
+        Queue = "queue",
         /// From the accepted TCP connection to our answer.
         Total = "total",
     }
@@ -261,6 +315,10 @@ labels! {
 labels! {
     /// Why an endpoint could not be reached.
     ConnectReason {
+        /// The process has no descriptor or memory left to connect with.
+        Exhausted = "exhausted",
+        /// No local port is left towards it.
+        NoPort = "no_port",
         /// Anything else the system says.
         Other = "other",
         /// Nothing listens there.
@@ -273,7 +331,7 @@ labels! {
         Timeout = "timeout",
         /// The certificate or the TLS parameters do not fit.
         Tls = "tls",
-        /// No way to the network or host, or no local port left.
+        /// No way to the network or host.
         Unreachable = "unreachable",
     }
 }

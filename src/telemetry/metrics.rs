@@ -4,18 +4,22 @@
 //! what comes after it is counted under `_overflow`. A rule's series go [`FORGET_AFTER`] after the rule has left the
 //! table and its last session has ended. How the numbers become text is in [`super::exposition`].
 
+use super::cluster::ClusterMetrics;
 use super::counters::{SIZE_BUCKETS, SessionCounters};
 use super::exposition;
 use super::labels::{HandshakePhase, HandshakeReason, Side};
+use super::overload::OverloadMetrics;
+use super::published::Content;
 use super::rules::{BackendMetrics, Ledger, RuleLabels, RuleMetrics};
-use crate::routing::{BackendId, RuleId};
+use crate::routing::{BackendId, RoutingTable, RuleId};
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
 
 /// How many rules get series of their own unless said otherwise.
 pub const MAX_RULES: usize = 5000;
@@ -30,28 +34,6 @@ const PING_SECONDS: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 /// Shows every live session's counters to its argument.
 pub type Live = dyn Fn(&mut dyn FnMut(&RuleMetrics, &SessionCounters)) + Send + Sync;
-
-/// What a newly published table contains, as far as metrics go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Published {
-    /// Every rule.
-    pub rules: HashSet<RuleId>,
-    /// Endpoints of every backend.
-    pub backends: BTreeMap<BackendId, BackendEndpoints>,
-    /// End of validity of every certificate by its source, seconds since 1970.
-    pub certificates: BTreeMap<Box<str>, i64>,
-}
-
-/// How many endpoints of a backend are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BackendEndpoints {
-    /// Terminating.
-    pub draining: usize,
-    /// Neither ready nor terminating.
-    pub not_ready: usize,
-    /// Open for new sessions.
-    pub ready: usize,
-}
 
 /// What became of one reading of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +61,10 @@ pub struct Metrics {
     drain_forced: IntCounter,
     accept_errors: IntCounter,
     series_dropped: IntCounter,
+    overload: OverloadMetrics,
+    cluster: OnceLock<Arc<ClusterMetrics>>,
+    /// The runtime of each thread, by the thread's name.
+    runtimes: Mutex<Vec<(String, Handle)>>,
     max_rules: usize,
 }
 
@@ -97,7 +83,9 @@ pub(super) struct State {
     pub(super) rules: HashMap<RuleId, Arc<RuleMetrics>>,
     pub(super) overflow: Option<Arc<RuleMetrics>>,
     pub(super) backends: BTreeMap<BackendId, Arc<BackendMetrics>>,
-    pub(super) published: Published,
+    table: Arc<RoutingTable>,
+    /// What is in the table, once it was asked for.
+    content: Option<Arc<Content>>,
     gone: HashMap<RuleId, Instant>,
     numbers: u64,
 }
@@ -108,12 +96,13 @@ impl State {
         Arc::new(RuleMetrics::new(self.numbers, labels, Arc::clone(ledger)))
     }
 
-    /// Drops the series of rules and backends that have left the table and have nothing left to count.
-    pub(super) fn forget(&mut self, now: Instant) {
-        let Self { rules, backends, published, gone, .. } = self;
-        gone.retain(|id, _| !published.rules.contains(id));
+    /// Drops the series of rules and backends that have left the table, whose content is `content`, and have nothing
+    /// left to count.
+    pub(super) fn forget(&mut self, now: Instant, content: &Content) {
+        let Self { rules, backends, table, gone, .. } = self;
+        gone.retain(|id, _| !table.has_rule(id));
         rules.retain(|id, rule| {
-            if published.rules.contains(id) {
+            if table.has_rule(id) {
                 return true;
             }
             let since = *gone.entry(id.clone()).or_insert(now);
@@ -122,12 +111,12 @@ impl State {
             !unused || now.duration_since(since) < FORGET_AFTER
         });
         gone.retain(|id, _| rules.contains_key(id));
-        backends.retain(|id, backend| published.backends.contains_key(id) || Arc::strong_count(backend) > 1);
+        backends.retain(|id, backend| content.backends.contains_key(id) || Arc::strong_count(backend) > 1);
     }
 }
 
 /// Registers a family. Names are literals of this file, each used once: a failure is a fault of the program.
-fn register<C: prometheus::core::Collector + Clone + 'static>(
+pub(super) fn register<C: prometheus::core::Collector + Clone + 'static>(
     registry: &Registry,
     made: Result<C, prometheus::Error>,
 ) -> C {
@@ -206,10 +195,13 @@ impl Metrics {
                 "sheave_metrics_series_dropped_total",
                 "Times a rule was counted under _overflow because the cap on rules was reached.",
             ),
+            overload: OverloadMetrics::new(r),
             config,
             ledger,
             state: Mutex::default(),
             live: OnceLock::new(),
+            cluster: OnceLock::new(),
+            runtimes: Mutex::default(),
             max_rules,
             registry: registry.clone(),
         });
@@ -226,6 +218,15 @@ impl Metrics {
     /// session can be folded; a session is to be shown from before its 101 until after [`RuleMetrics::closed`].
     pub fn watch_live(&self, live: Box<Live>) {
         let _first = self.live.set(live);
+    }
+
+    /// Has the tasks of a thread's runtime counted at each scrape, under the thread's name.
+    pub fn watch_tasks(&self, thread: &str, runtime: &Handle) {
+        self.runtimes().push((thread.to_owned(), runtime.clone()));
+    }
+
+    pub(super) fn runtimes(&self) -> MutexGuard<'_, Vec<(String, Handle)>> {
+        self.runtimes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The counters of a rule. Takes a lock: call it once for each session and keep the handle.
@@ -285,6 +286,11 @@ impl Metrics {
         self.accept_errors.inc();
     }
 
+    /// The metrics of the bounds of the process.
+    pub fn overload(&self) -> &OverloadMetrics {
+        &self.overload
+    }
+
     /// Says that the process is stopping.
     pub fn drain_started(&self) {
         self.draining.set(1);
@@ -311,19 +317,44 @@ impl Metrics {
         }
     }
 
-    /// Records what is in a table that has just been published.
-    pub fn published(&self, published: Published) {
+    /// Takes note of a table that has just been published. What is in it is looked at by the next scrape.
+    pub fn published(&self, table: &Arc<RoutingTable>) {
         self.config.generation.inc();
-        self.certificates.reset();
-        for (source, not_after) in &published.certificates {
-            self.certificates.with_label_values(&[source]).set(*not_after);
-        }
-        self.lock().published = published;
+        let mut state = self.lock();
+        let before = (std::mem::replace(&mut state.table, Arc::clone(table)), state.content.take());
+        drop(state);
+        drop(before); // takes its time, which no handshake shall wait for
     }
 
-    /// Everything as Prometheus text, version 0.0.4. Takes time in proportion to rules and live sessions.
+    /// The metrics of a process that follows a cluster, made at the first call.
+    pub fn cluster(&self) -> Arc<ClusterMetrics> {
+        Arc::clone(self.cluster.get_or_init(|| Arc::new(ClusterMetrics::new(&self.registry))))
+    }
+
+    /// What is in the published table. Worked out without the lock, for handshakes take it.
+    pub(super) fn content(&self) -> Arc<Content> {
+        let state = self.lock();
+        if let Some(content) = &state.content {
+            return Arc::clone(content);
+        }
+        let table = Arc::clone(&state.table);
+        drop(state);
+        let content = Arc::new(Content::of(&table));
+        self.certificates.reset();
+        for (source, not_after) in &content.certificates {
+            self.certificates.with_label_values(&[source]).set(*not_after);
+        }
+        let mut state = self.lock();
+        if Arc::ptr_eq(&state.table, &table) {
+            state.content = Some(Arc::clone(&content));
+        }
+        content
+    }
+
+    /// Everything as Prometheus text, version 0.0.4. Takes time in proportion to routes, rules and live sessions.
     pub fn expose(&self) -> String {
-        self.lock().forget(Instant::now());
+        let content = self.content();
+        self.lock().forget(Instant::now(), &content);
         let mut text = String::new();
         let encoded = prometheus::TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
         if let Err(error) = encoded {

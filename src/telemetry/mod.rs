@@ -5,12 +5,15 @@
 //! memory that belongs to its session ([`counters`]), so that the data path shares nothing between cores.
 
 pub mod access;
+pub mod cluster;
 pub mod counters;
 mod exposition;
 pub mod labels;
 pub mod log;
 pub mod metrics;
+pub mod overload;
 mod process;
+mod published;
 mod redact;
 pub mod rules;
 
@@ -18,7 +21,9 @@ pub use redact::{redact_query, redact_subprotocols};
 
 pub use counters::SessionCounters;
 pub use labels::{
-    CloseReason, ConnectReason, ControlOpcode, DataOpcode, Direction, HandshakePhase, HandshakeReason, Initiator, Side,
+    CloseReason, ConnectReason, ControlOpcode, DataOpcode, Direction, HandshakePhase, HandshakeReason, Initiator,
+    OverloadCause, Side,
 };
 pub use metrics::Metrics;
+pub use overload::OverloadMetrics;
 pub use rules::RuleMetrics;

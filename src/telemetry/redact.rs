@@ -66,8 +66,21 @@ pub(super) fn shorten(text: &str, longest: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..cut]))
 }
 
-/// Subprotocols as a list, credentials taken out.
-pub fn redact_subprotocols<'a>(subprotocols: impl IntoIterator<Item = &'a str>) -> String {
+/// Letters and digits mixed, so many of them in a row: no name that people give to a protocol.
+const RANDOM: usize = 12;
+
+fn looks_random(name: &str) -> bool {
+    name.split(|c: char| !c.is_ascii_alphanumeric()).any(|run| {
+        let digits = run.bytes().filter(u8::is_ascii_digit).count();
+        run.len() >= RANDOM && (1..run.len()).contains(&digits)
+    })
+}
+
+/// Subprotocols as a list, credentials taken out: those that `carries` knows to hold one, and what looks like one.
+pub fn redact_subprotocols<'a>(
+    subprotocols: impl IntoIterator<Item = &'a str>,
+    carries: impl Fn(&str) -> bool,
+) -> String {
     let mut safe = String::new();
     let mut announced = false;
     for name in subprotocols {
@@ -75,8 +88,11 @@ pub fn redact_subprotocols<'a>(subprotocols: impl IntoIterator<Item = &'a str>) 
             safe.push_str(", ");
         }
         let lower = name.to_ascii_lowercase();
-        let secret =
-            announced || name.len() > LONGEST_SUBPROTOCOL || CREDENTIALS.iter().any(|start| lower.starts_with(start));
+        let secret = announced
+            || name.len() > LONGEST_SUBPROTOCOL
+            || CREDENTIALS.iter().any(|start| lower.starts_with(start))
+            || looks_random(name)
+            || carries(name);
         safe.push_str(if secret { GONE } else { name });
         announced = ANNOUNCEMENTS.contains(&&*lower);
     }
@@ -106,11 +122,15 @@ mod tests {
 
     #[test]
     fn subprotocols_that_carry_a_credential_go() {
-        let redacted = |list: &[&str]| redact_subprotocols(list.iter().copied());
+        let redacted = |list: &[&str]| redact_subprotocols(list.iter().copied(), |name| name.starts_with("key."));
         assert_eq!(redacted(&["graphql-transport-ws", "mqtt"]), "graphql-transport-ws, mqtt");
         assert_eq!(redacted(&["phoenix", "base64url.bearer.phx.x"]), "phoenix, [redacted]");
         assert_eq!(redacted(&["realtime", "OpenAI-Insecure-API-Key.k"]), "realtime, [redacted]");
         assert_eq!(redacted(&["token", "s3cr3t", "v1"]), "token, [redacted], v1");
+        assert_eq!(redacted(&["key.hunter2", "chat"]), "[redacted], chat", "its route says so");
+        assert_eq!(redacted(&["k.5f3a9c71e0b2", "7fQ2kLmN9pXz"]), "[redacted], [redacted]");
+        let names = "wamp.2.msgpack.batched, actioncable-v1-json, v12.stomp, ocpp2.0.1, v5.channel.k8s.io";
+        assert_eq!(redacted(&names.split(", ").collect::<Vec<_>>()), names);
         assert_eq!(redacted(&[&"x".repeat(33)]), "[redacted]");
         assert_eq!(redacted(&[&"x".repeat(32)]), "x".repeat(32));
     }

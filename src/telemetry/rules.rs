@@ -84,6 +84,8 @@ pub struct RuleMetrics {
     opened: AtomicU64,
     ended: AtomicU64,
     handshakes: [AtomicU64; HandshakeReason::ALL.len()],
+    /// Nanoseconds.
+    throttled: AtomicU64,
     ledger: Arc<Ledger>,
 }
 
@@ -96,6 +98,7 @@ impl RuleMetrics {
             opened: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             handshakes: std::array::from_fn(|_| AtomicU64::new(0)),
+            throttled: AtomicU64::new(0),
             ledger,
         }
     }
@@ -103,6 +106,11 @@ impl RuleMetrics {
     /// Counts the outcome of a handshake, [`HandshakeReason::Accepted`] included.
     pub fn handshake(&self, reason: HandshakeReason) {
         self.handshakes[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts the time for which a client that was over its rate was held back.
+    pub fn throttled(&self, held: Duration) {
+        self.throttled.fetch_add(held.as_nanos() as u64, Relaxed);
     }
 
     /// Counts a session from its 101 on. Each call is to be followed by one of [`Self::closed`].
@@ -145,6 +153,10 @@ impl RuleMetrics {
 
     pub(super) fn opened_total(&self) -> u64 {
         self.opened.load(Relaxed)
+    }
+
+    pub(super) fn throttled_total(&self) -> Duration {
+        Duration::from_nanos(self.throttled.load(Relaxed))
     }
 
     pub(super) fn handshakes_total(&self, reason: HandshakeReason) -> u64 {

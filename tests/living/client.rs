@@ -150,3 +150,14 @@ impl Client {
         self.ended().await
     }
 }
+
+/// Opens `count` clients of `host` and has each exchange its number with the service.
+pub async fn many(sheave: &super::Sheave, host: &str, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for number in 0..count {
+        let mut client = open(sheave.ws, host).await;
+        client.echo(&number.to_string()).await;
+        clients.push(client);
+    }
+    clients
+}

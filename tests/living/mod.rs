@@ -106,7 +106,7 @@ impl Sheave {
 }
 
 /// The sum of the samples of `family` in `text` that have all `labels`.
-fn sum(text: &str, family: &str, labels: &[(&str, &str)]) -> Option<f64> {
+pub fn sum(text: &str, family: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let mut found = None;
     for line in text.lines() {
         let Some(rest) = line.strip_prefix(family).filter(|rest| rest.starts_with(['{', ' '])) else { continue };

@@ -17,6 +17,8 @@ pub struct Harness {
     pub ws: SocketAddr,
     /// The TLS listener.
     pub wss: SocketAddr,
+    /// The admin listener.
+    pub admin: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
@@ -28,14 +30,19 @@ impl Harness {
 
     /// Starts with one route to `endpoints`, which share a port, after `adjust` has had the options.
     pub fn start_with(endpoints: &[SocketAddr], spec: &str, adjust: impl FnOnce(&mut Options)) -> Self {
+        Self::serving(&objects(endpoints, spec), adjust)
+    }
+
+    /// Starts with `objects` as the folder's only file, after `adjust` has had the options.
+    pub fn serving(objects: &str, adjust: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("route.yaml"), objects(endpoints, spec)).expect("a writable folder");
+        std::fs::write(folder.path().join("route.yaml"), objects).expect("a writable folder");
         let mut options = Options::folder(folder.path());
         adjust(&mut options);
         let running = app::start(options).expect("the proxy starts");
         let addresses = running.addresses();
-        let (ws, wss) = (addresses[0], addresses[1]);
-        Self { running: Some(running), ws, wss, _folder: folder }
+        let (ws, wss, admin) = (addresses[0], addresses[1], running.admin());
+        Self { running: Some(running), ws, wss, admin, _folder: folder }
     }
 
     /// Connects in clear.
@@ -111,7 +118,7 @@ pub fn offer(without: &str, with: &str) -> String {
 }
 
 /// A route for every host and path, a Service without a selector, and the slice that says where it is.
-fn objects(endpoints: &[SocketAddr], spec: &str) -> String {
+pub fn objects(endpoints: &[SocketAddr], spec: &str) -> String {
     let mut more: Vec<&str> = spec.lines().collect();
     if !spec.contains("timeouts:") {
         more.push("timeouts: {close: 1s}");

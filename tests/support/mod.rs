@@ -17,9 +17,9 @@ mod wire;
 pub use frame::{
     BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, RSV1, RSV2, RSV3, TEXT, close, close_body, frame, masked,
 };
-pub use harness::{HOST, Harness, KEY, lines, offer, request};
+pub use harness::{HOST, Harness, KEY, lines, objects, offer, request};
 pub use head::{Answer, Head};
-pub use refusal::{asked, bad_gateway, refused, refuses_each, refuses_each_line};
+pub use refusal::{asked, refusal};
 pub use service::{Service, accept_for, switching};
-pub use stage::{Fault, Half, Stage, breaks_both_ways, fault};
+pub use stage::{Fault, Half, Stage, client_is_told, fault, service_is_told};
 pub use wire::{DEADLINE, Wire};

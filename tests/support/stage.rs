@@ -10,13 +10,13 @@ pub type Half<'f> = (u8, &'f [u8]);
 
 /// A broken rule: the name of the row, frames before it that pass, and the bytes that break it.
 pub struct Fault {
-    pub row: &'static str,
+    pub row: String,
     pub good: Vec<u8>,
     pub bad: Vec<u8>,
 }
 
-pub fn fault(row: &'static str, good: Vec<u8>, bad: Vec<u8>) -> Fault {
-    Fault { row, good, bad }
+pub fn fault(row: impl Into<String>, good: Vec<u8>, bad: Vec<u8>) -> Fault {
+    Fault { row: row.into(), good, bad }
 }
 
 /// A session's service and proxy, whose policy is `spec` and whose extensions are `extensions` on both sides.
@@ -37,46 +37,6 @@ impl Stage {
         self.harness.open_with(&self.service, self.extensions, self.extensions)
     }
 
-    /// The client breaks a rule: it gets `code`, the service what was good and then a Close that blames nobody.
-    pub fn client_breaks(&self, fault: &Fault, code: u16) {
-        let row = fault.row;
-        let (mut client, mut upstream) = self.open();
-        client.send([&fault.good[..], &fault.bad].concat());
-        let told = client.frame();
-        assert!(!told.masked, "{row}: {told:?}");
-        let (got, reason) = told.close().unwrap_or_else(|| panic!("{row}: no Close: {told:?}"));
-        assert_eq!(got, code, "{row}: the client is told its fault ({reason})");
-        assert!(!reason.is_empty(), "{row}: and why");
-        assert_eq!(upstream.take(fault.good.len()), fault.good, "{row}: what came before passes");
-        let told = upstream.frame();
-        assert!(told.masked, "{row}: a frame to the service is masked: {told:?}");
-        assert_eq!(told.close().map(|(code, _)| code), Some(1001), "{row}: the service did nothing wrong: {told:?}");
-        upstream.send(close(1000, ""));
-        upstream.finish();
-        assert_eq!(client.rest(), b"", "{row}: nothing behind the Close to the client");
-        client.finish();
-        assert_eq!(upstream.rest(), b"", "{row}: nothing behind the Close to the service");
-    }
-
-    /// The service breaks a rule: it gets `code`, the client what was good and then 1014.
-    pub fn service_breaks(&self, fault: &Fault, code: u16) {
-        let row = fault.row;
-        let (mut client, mut upstream) = self.open();
-        upstream.send([&fault.good[..], &fault.bad].concat());
-        assert_eq!(client.take(fault.good.len()), fault.good, "{row}: what came before passes");
-        let told = client.frame();
-        assert!(!told.masked, "{row}: {told:?}");
-        assert_eq!(told.close().map(|(code, _)| code), Some(1014), "{row}: the client did nothing wrong: {told:?}");
-        let told = upstream.frame();
-        assert!(told.masked, "{row}: a frame to the service is masked: {told:?}");
-        assert_eq!(told.close().map(|(code, _)| code), Some(code), "{row}: the service is told its fault: {told:?}");
-        client.send(masked(FIN | CLOSE, &close_body(1014, "")));
-        client.finish();
-        assert_eq!(client.rest(), b"", "{row}: nothing behind the Close to the client");
-        upstream.finish();
-        assert_eq!(upstream.rest(), b"", "{row}: nothing behind the Close to the service");
-    }
-
     /// Both sides may send `frames` of (first byte, payload), and the other gets the same bytes.
     pub fn passes(&self, row: &str, frames: &[Half<'_>]) {
         let (mut client, mut upstream) = self.open();
@@ -89,11 +49,38 @@ impl Stage {
     }
 }
 
-/// Rows of (name, first bytes and payloads that pass, the same that break the rule): 1002 in both directions.
-pub fn breaks_both_ways(stage: &Stage, rows: &[(&'static str, &[Half<'_>], Half<'_>)]) {
-    for (row, good, (first, payload)) in rows {
-        let join = |make: fn(u8, &[u8]) -> Vec<u8>| good.iter().flat_map(|(f, p)| make(*f, p)).collect::<Vec<u8>>();
-        stage.client_breaks(&fault(row, join(masked), masked(*first, payload)), 1002);
-        stage.service_breaks(&fault(row, join(frame), frame(*first, payload)), 1002);
-    }
+/// A client has sent `fault`: it is told `code`, the service gets what was good and then a Close that blames nobody.
+pub fn client_is_told(fault: &Fault, code: u16, mut client: Wire, mut upstream: Wire) {
+    let row = &fault.row;
+    assert_eq!(upstream.take(fault.good.len()), fault.good, "{row}: what came before passes");
+    let told = upstream.frame();
+    assert!(told.masked, "{row}: a frame to the service is masked: {told:?}");
+    assert_eq!(told.close().map(|(code, _)| code), Some(1001), "{row}: the service did nothing wrong: {told:?}");
+    upstream.send(close(1000, ""));
+    upstream.finish();
+    let told = client.frame();
+    assert!(!told.masked, "{row}: {told:?}");
+    let (got, reason) = told.close().unwrap_or_else(|| panic!("{row}: no Close: {told:?}"));
+    assert_eq!(got, code, "{row}: the client is told its fault ({reason})");
+    assert!(!reason.is_empty(), "{row}: and why");
+    assert_eq!(client.rest(), b"", "{row}: nothing behind the Close to the client");
+    client.finish();
+    assert_eq!(upstream.rest(), b"", "{row}: nothing behind the Close to the service");
+}
+
+/// A service has sent `fault`: it is told `code`, the client gets what was good and then 1014.
+pub fn service_is_told(fault: &Fault, code: u16, mut client: Wire, mut upstream: Wire) {
+    let row = &fault.row;
+    assert_eq!(client.take(fault.good.len()), fault.good, "{row}: what came before passes");
+    let told = client.frame();
+    assert!(!told.masked, "{row}: {told:?}");
+    assert_eq!(told.close().map(|(code, _)| code), Some(1014), "{row}: the client did nothing wrong: {told:?}");
+    let told = upstream.frame();
+    assert!(told.masked, "{row}: a frame to the service is masked: {told:?}");
+    assert_eq!(told.close().map(|(code, _)| code), Some(code), "{row}: the service is told its fault: {told:?}");
+    client.send(masked(FIN | CLOSE, &close_body(1014, "")));
+    client.finish();
+    assert_eq!(client.rest(), b"", "{row}: nothing behind the Close to the client");
+    upstream.finish();
+    assert_eq!(upstream.rest(), b"", "{row}: nothing behind the Close to the service");
 }

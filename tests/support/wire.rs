@@ -2,13 +2,14 @@
 
 use super::frame::Frame;
 use super::head::{Answer, Head};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a test waits for anything.
-pub const DEADLINE: Duration = Duration::from_secs(5);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
@@ -34,17 +35,34 @@ impl Wire {
 
     /// Connects by TLS, whatever certificate is shown.
     pub fn connect_tls(address: SocketAddr) -> Self {
+        Self::connect_tls_as(address, None)
+    }
+
+    /// As [`Wire::connect_tls`], with a certificate of the client's own and its key.
+    pub fn connect_tls_as(address: SocketAddr, own: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let trust = Arc::new(AnyCertificate(Arc::clone(&provider)));
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider's own versions")
             .dangerous()
-            .with_custom_certificate_verifier(trust)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(trust);
+        let config = match own {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                config.with_client_auth_cert(vec![certificate], key).expect("the key is the certificate's")
+            }
+        };
         let name = "chat.example.com".try_into().expect("a host name");
         let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("a valid configuration");
         let tcp = TcpStream::connect(address).expect("the listener accepts");
+        let stream = rustls::StreamOwned::new(connection, tcp.try_clone().expect("another descriptor"));
+        Self::over(Box::new(stream), tcp)
+    }
+
+    /// Takes a connection on which the peer begins TLS.
+    pub fn accept_tls(tcp: TcpStream, config: Arc<rustls::ServerConfig>) -> Self {
+        let connection = rustls::ServerConnection::new(config).expect("a valid configuration");
         let stream = rustls::StreamOwned::new(connection, tcp.try_clone().expect("another descriptor"));
         Self::over(Box::new(stream), tcp)
     }
@@ -68,6 +86,12 @@ impl Wire {
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref())?;
         self.stream.flush()
+    }
+
+    /// Waits so long from now on, in place of [`DEADLINE`].
+    pub fn wait_at_most(&self, time: Duration) {
+        self.tcp.set_read_timeout(Some(time)).expect("a TCP socket");
+        self.tcp.set_write_timeout(Some(time)).expect("a TCP socket");
     }
 
     /// Ends our half of the TCP connection.
@@ -125,17 +149,30 @@ impl Wire {
         std::mem::take(&mut self.received)
     }
 
-    /// Reads until the peer's end is gone, by FIN or by reset; what was read before does not matter.
-    pub fn gone(&mut self) {
+    /// Reads until the peer's end is gone, by FIN or by reset; gives what came before.
+    pub fn gone(&mut self) -> Vec<u8> {
+        while self.hears() {}
+        std::mem::take(&mut self.received)
+    }
+
+    /// Reads once; false when the peer's end is gone, by FIN or by reset.
+    pub fn hears(&mut self) -> bool {
         let mut scratch = [0; 4096];
-        loop {
-            match self.stream.read(&mut scratch) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => panic!("still open"),
-                Err(_) => return,
+        match self.stream.read(&mut scratch) {
+            Ok(length) => {
+                self.received.extend_from_slice(&scratch[..length]);
+                length > 0
             }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("still open after {}", self.seen())
+            }
+            Err(_) => false,
         }
+    }
+
+    /// What was read and not taken yet.
+    pub fn heard(&self) -> &[u8] {
+        &self.received
     }
 
     /// Whether nothing comes for `time`, bytes read before included. It can miss a late byte, never invent one.
@@ -181,8 +218,8 @@ struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
 impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
-        _end_entity: &rustls::pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
         _name: &rustls::pki_types::ServerName<'_>,
         _ocsp: &[u8],
         _now: rustls::pki_types::UnixTime,
@@ -193,7 +230,7 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        certificate: &rustls::pki_types::CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls12_signature(
@@ -207,7 +244,7 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        certificate: &rustls::pki_types::CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
         rustls::crypto::verify_tls13_signature(

@@ -21,10 +21,11 @@ async fn pass(head: &str, first: &'static str, rest: &str) -> (io::Result<u64>, 
         id: BackendId { namespace: "ns".into(), service: "s".into(), port: 80 },
         protocol: Protocol::Ws,
         tls: None,
+        proxy_protocol: None,
         endpoints: [ready].into(),
     });
     let (_, lease) =
-        Balancer::default().choose(&backend, LoadBalancing::default(), &[]).expect("one endpoint is ready");
+        Balancer::default().choose(&backend, LoadBalancing::default(), &[], None).expect("one endpoint is ready");
     let answer = Answered {
         head: ResponseHead::parse(&format!("{head}\r\n\r\n").into(), &HeadLimits::default()).expect("well formed"),
         transport: Transport::Plain(dialled.expect("a connection")),

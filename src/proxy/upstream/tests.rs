@@ -1,7 +1,10 @@
 //! Dials real sockets on loopback and answers like good and bad services.
 
 use super::*;
+use crate::proxy::access::Edits;
 use crate::proxy::handshake::tests_support::offer;
+use crate::proxy::peer::Peer;
+use crate::routing::access::{Access, ConnectionLimits};
 use crate::routing::{
     Endpoint, EndpointState, Plaintext, Policy, Protocol, Roots, RouteId, RuleId, UpstreamTls, WeightedBackend,
 };
@@ -22,6 +25,7 @@ fn rule(target: BackendTarget) -> Rule {
         backends: vec![WeightedBackend { weight: 1, target }],
         policy: Arc::new(Policy::default()),
         plaintext: Plaintext::Allow,
+        access: Arc::default(),
     }
 }
 
@@ -31,6 +35,7 @@ fn service(addresses: &[Address], tls: Option<UpstreamTls>) -> BackendTarget {
         id: BackendId { namespace: "ns".into(), service: "s".into(), port: 80 },
         protocol: if tls.is_some() { Protocol::Wss } else { Protocol::Ws },
         tls: tls.map(Arc::new),
+        proxy_protocol: None,
         endpoints: addresses.iter().map(endpoint).collect(),
     }))
 }
@@ -48,8 +53,10 @@ async fn nobody() -> Address {
 
 async fn connect(dialer: &Dialer, rule: &Rule, within: Duration) -> Result<Upstream, ConnectError> {
     let address: SocketAddr = ([192, 0, 2, 1], 5000).into();
-    let peer = Peer { address, local: ([127, 0, 0, 1], 8080).into() };
-    dialer.connect(rule, &offer(""), &peer, Instant::now() + within, &mut |_, _| {}).await
+    let peer = Peer::new(address, ([127, 0, 0, 1], 8080).into());
+    let (offered, edits) = (offer(""), Edits::default());
+    let forwarded = Forwarded { offer: &offered, peer: &peer, edits: &edits };
+    dialer.connect(rule, forwarded, Instant::now() + within, &mut |_, _| {}).await
 }
 
 /// Takes one connection, reads the request and sends `answer`; gives back the request and the connection.
@@ -126,14 +133,15 @@ async fn a_failed_connect_goes_elsewhere_at_most_twice_and_only_to_new_endpoints
     let mut chosen = Vec::new();
     let rule = rule(service(&addresses, None));
     let BackendTarget::Service(backend) = &rule.backends[0].target else { unreachable!("a service was made") };
-    let loaded = dialer.balancer.choose(backend, rule.policy.balancing, &addresses[..2]);
-    assert!(loaded.is_some(), "the good endpoint has a session, so it is the last choice");
+    let loaded = dialer.balancer.choose(backend, rule.policy.balancing, &addresses[..2], None);
+    assert!(loaded.is_ok(), "the good endpoint has a session, so it is the last choice");
     let serve = answer(listener, ACCEPTED);
-    let peer = Peer { address: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 2).into() };
+    let peer = Peer::new(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
     let deadline = Instant::now() + Duration::from_secs(10);
-    let offered = offer("");
+    let (offered, edits) = (offer(""), Edits::default());
+    let forwarded = Forwarded { offer: &offered, peer: &peer, edits: &edits };
     let mut note = |_: &Arc<Backend>, endpoint: &Address| chosen.push(endpoint.clone());
-    let (upstream, _) = tokio::join!(dialer.connect(&rule, &offered, &peer, deadline, &mut note), serve);
+    let (upstream, _) = tokio::join!(dialer.connect(&rule, forwarded, deadline, &mut note), serve);
     assert_eq!(upstream.expect("accepted").endpoint, good);
     assert_eq!(chosen.last(), Some(&good));
     chosen.sort();
@@ -215,4 +223,26 @@ async fn tls_verifies_the_name_and_the_authority() {
             Err(error) => panic!("{hostname}: {error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_full_endpoint_is_passed_over_and_when_all_are_full_the_answer_is_503() {
+    let (first, second) = (listen().await, listen().await);
+    let dialer = Dialer::default();
+    let mut rule = rule(service(&[first.1.clone(), second.1.clone()], None));
+    let connections = ConnectionLimits { endpoint: Some(1), ..ConnectionLimits::default() };
+    rule.access = Arc::new(Access { connections, ..Access::default() });
+    let serve = async { (answer(first.0, ACCEPTED).await, answer(second.0, ACCEPTED).await) };
+    let connect = || connect(&dialer, &rule, Duration::from_secs(10));
+    let (one, other, _served) = tokio::join!(connect(), connect(), serve);
+    let (one, other) = (one.expect("accepted"), other.expect("accepted"));
+    assert_ne!(one.endpoint, other.endpoint);
+    let refused = connect().await.expect_err("both are full");
+    assert_eq!((refused.status().as_u16(), refused.reason()), (503, HandshakeReason::ConnectionLimit));
+    let (name, wait) = &refused.refusal().headers[0];
+    assert!(*name == "Retry-After" && (1..=LONGEST_WAIT).contains(&wait.parse().expect("seconds")), "{name}: {wait}");
+    let said = "connectionLimit.maxConnectionsPerEndpoint: 1 are open at every ready endpoint of ns/s:80";
+    assert_eq!(refused.to_string(), said);
+    drop(one);
+    assert!(dialer.balancer.has_other(&other.backend, &[], Some(1)), "its place came back");
 }

@@ -356,13 +356,43 @@ fn rights(without: &str) -> Vec<k8s_openapi::api::rbac::v1::PolicyRule> {
         rule("", &core, &read),
         rule("discovery.k8s.io", &["endpointslices"], &read),
         rule("sheave.dev", &["websocketroutes"], &read),
-        rule("sheave.dev", &["websocketroutes/status"], &["patch"]),
         rule("coordination.k8s.io", &["leases"], &["get", "create", "patch", "update", "list", "watch"]),
     ];
     if without != "events" {
         rules.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
     }
+    if without != "status" {
+        rules.push(rule("sheave.dev", &["websocketroutes/status"], &["patch"]));
+    }
     rules
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kube-apiserver: make test-api"]
+async fn a_status_that_may_not_be_written_is_due_until_it_may() {
+    let stage = Stage::new("due").await;
+    let account = stage.plane.account(&stage.namespace, "sheave").await;
+    let classes = rule("sheave.dev", &["websocketclasses"], &["get", "list", "watch"]);
+    stage.plane.grant(&account, &[classes, rule("sheave.dev", &["websocketclasses/status"], &["patch"])]).await;
+    let grant = stage.plane.grant_in(&account, &stage.namespace, &rights("status")).await;
+    let sheave = Sheave::start(settings(account.config(), &stage.namespace, "one")).await;
+    stage.apply(&service("echo")).await;
+    stage.apply(&stage.route("chat", json!({}))).await;
+    let due = async |count: f64| {
+        until(&format!("{count} statuses are due"), || async {
+            ((sheave.metric("sheave_statuses_due", "").await - count).abs() < 0.5).then_some(())
+        })
+        .await;
+    };
+    due(1.0).await;
+    until("a refusal is counted", || async {
+        (sheave.metric("sheave_status_writes_total", "result=\"error\"").await > 0.5).then_some(())
+    })
+    .await;
+    stage.plane.revoke(&account, grant).await;
+    stage.plane.grant_in(&account, &stage.namespace, &rights("")).await;
+    stage.condition("chat", "Programmed", "True", "Programmed").await;
+    due(0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Families that every pod must have from the start; those of objects and sessions come with the first of them.
-const FAMILIES: [&str; 24] = [
+const FAMILIES: [&str; 25] = [
     "sheave_accept_errors_total",
     "sheave_build_info",
     "sheave_config_build_seconds",
@@ -32,6 +32,7 @@ const FAMILIES: [&str; 24] = [
     "sheave_metrics_series_dropped_total",
     "sheave_routes",
     "sheave_status_writes_total",
+    "sheave_statuses_due",
     "sheave_watch_last_event_timestamp_seconds",
     "process_open_fds",
     "process_resident_memory_bytes",

@@ -88,10 +88,9 @@ async fn a_killed_leader_is_replaced_and_statuses_converge() {
         let holder = stage.sheave.leader().await?;
         let lost = shares(&stage).await?.get(&leader).copied().unwrap_or(0);
         let probe = Probe::start(stage.target(&host), Duration::from_millis(100));
-        // Killed on its node and deleted at once, so that it cannot take its own lease again.
-        let delete = ["-n", &*stage.sheave.namespace, "delete", "pod", &*leader, "--grace-period=0", "--force"];
-        let (killed, deleted) = tokio::join!(kill_9(&stage.sheave.namespace, &leader, "controller"), kubectl(&delete));
-        killed.and(deleted.map(drop))?;
+        // Killed on its node and deleted before it is started again, so that it cannot take its own lease.
+        kill_9(&stage.sheave.namespace, &leader, "controller").await?;
+        kubectl(&["-n", &*stage.sheave.namespace, "delete", "pod", &*leader, "--grace-period=0", "--force"]).await?;
         let began = Instant::now();
         stage.apply(&simple("after", &format!("after-{host}"), "echo")).await?;
         until("the lease moves", Duration::from_secs(30), || async {

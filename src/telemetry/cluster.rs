@@ -11,6 +11,7 @@ pub struct ClusterMetrics {
     watch_errors: IntCounterVec,
     watch_events: GaugeVec,
     status_writes: IntCounterVec,
+    statuses_due: IntGauge,
     leader: IntGauge,
     outdated: IntGaugeVec,
 }
@@ -39,6 +40,13 @@ impl ClusterMetrics {
             watch_errors: register(registry, IntCounterVec::new(errors, &["kind"])),
             watch_events: register(registry, GaugeVec::new(events, &["kind"])),
             status_writes: register(registry, IntCounterVec::new(writes, &["result"])),
+            statuses_due: register(
+                registry,
+                IntGauge::new(
+                    "sheave_statuses_due",
+                    "Statuses in the cluster that differ from what this process says, whether or not it writes them.",
+                ),
+            ),
             leader: register(
                 registry,
                 IntGauge::new("sheave_leader", "Whether this process holds the lease and writes statuses: 1 or 0."),
@@ -71,6 +79,11 @@ impl ClusterMetrics {
     /// A status was written, or could not be.
     pub fn status_written(&self, ok: bool) {
         self.status_writes.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// How many statuses differ from what this process says.
+    pub fn statuses_due(&self, due: usize) {
+        self.statuses_due.set(i64::try_from(due).unwrap_or(i64::MAX));
     }
 
     /// Whether this process holds the lease.

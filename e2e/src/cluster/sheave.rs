@@ -109,16 +109,22 @@ impl Sheave {
         .await
     }
 
-    /// Waits until no status has been written for three seconds, and tells how many ever were.
+    /// Waits until, for three seconds, no pod has said that a status is due and none was written, and tells how many ever
+    /// were. (A leader may be away for as long as its lease lasts; then much is due and nothing is written.)
     pub async fn statuses_settled(&self) -> Result<f64> {
         let last = Mutex::new((f64::NAN, Instant::now()));
         until("statuses settle", Duration::from_secs(240), || async {
-            let now = self.sum("sheave_status_writes_total", &[]).await?;
+            let metrics = self.metrics().await?;
+            let sum = |name| metrics.values().map(|metrics| metrics.sum(name, &[])).sum::<f64>();
+            let (due, now) = (sum("sheave_statuses_due"), sum("sheave_status_writes_total"));
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.0.is_nan() || (last.0 - now).abs() > 0.5 {
+            if due > 0.5 || last.0.is_nan() || (last.0 - now).abs() > 0.5 {
                 *last = (now, Instant::now());
             }
-            Ok((last.1.elapsed() > Duration::from_secs(3)).then_some(now))
+            if last.1.elapsed() > Duration::from_secs(3) {
+                return Ok(Some(now));
+            }
+            Err(anyhow::anyhow!("{due} are due and {now} are written"))
         })
         .await
     }

@@ -362,6 +362,7 @@ impl Keeper {
     /// Says which statuses are due.
     fn state(&mut self) {
         let due = status::due(&self.verdicts, &self.objects.statuses, Timestamp::now());
+        self.cluster.followed.statuses_due(due.len());
         self.due.send_if_modified(|before| {
             let changed = **before != due;
             if changed {

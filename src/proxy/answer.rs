@@ -3,7 +3,7 @@
 //! Decides the wire form only. Which refusal it is, and whether the upstream's answer earned a 101, is decided
 //! where the answer comes from.
 
-use super::handshake::Offer;
+use super::fields::Only;
 use super::head::ResponseHead;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
@@ -145,13 +145,16 @@ pub(super) fn accept(key: &[u8; 24]) -> String {
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text))
 }
 
-/// The 101 for `offer` after the upstream's, which has been checked. Carries every end-to-end header of the
+/// The 101 for the client after the upstream's, which has been checked. Carries every end-to-end header of the
 /// upstream's answer, subprotocol, extensions and each `Set-Cookie` included; framing fields have no meaning in a
 /// 101 and are left out (RFC 9112 §6.1). The caller appends the upstream's first bytes and writes once.
-pub fn switching_protocols(offer: &Offer, upstream: &ResponseHead) -> Vec<u8> {
+pub fn switching_protocols(upstream: &ResponseHead) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-    push_line(&mut out, "Sec-WebSocket-Accept", accept(&offer.key).as_bytes());
+    // Known to be that of the client's key; in the spelling that every client knows.
+    if let Only::One(accept) = upstream.fields.only("sec-websocket-accept") {
+        push_line(&mut out, "Sec-WebSocket-Accept", accept);
+    }
     for (name, value) in upstream.fields.end_to_end() {
         if !name.eq_ignore_ascii_case("sec-websocket-accept") {
             push_line(&mut out, name, value);
@@ -172,7 +175,6 @@ pub(super) fn push_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::handshake::tests_support::offer;
     use crate::proxy::head::HeadLimits;
 
     #[test]
@@ -202,11 +204,11 @@ mod tests {
             Sec-WebSocket-Accept: theirs\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a=1\r\n\
             Set-Cookie: b=2\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
         let head = ResponseHead::parse(&Bytes::from(upstream), &HeadLimits::default()).expect("valid");
-        let answer = String::from_utf8(switching_protocols(&offer(""), &head)).expect("text");
+        let answer = String::from_utf8(switching_protocols(&head)).expect("text");
         assert_eq!(
             answer,
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+             Sec-WebSocket-Accept: theirs\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
              Sec-WebSocket-Protocol: mqtt\r\n\r\n"
         );
     }

@@ -66,10 +66,11 @@ pub fn serve(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: Arc<Proxy>) -
             proxy.metrics.drain_forced();
         }
         access::close(&told(session, &opened.said), &end(session, closed, duration));
-        if let Some(upstream) = opened.relay.into_open_upstream() {
-            tokio::spawn(farewell(upstream));
-        }
         drop(connected);
+        if let Some(upstream) = opened.relay.into_open_upstream() {
+            drop(opened.session);
+            Box::pin(farewell(upstream)).await;
+        }
     }
 }
 
@@ -154,7 +155,7 @@ async fn open(stream: TcpStream, peer: Peer, scheme: Scheme, proxy: &Arc<Proxy>,
         }
     };
 
-    let answer = answer::switching_protocols(&offer, &upstream.head);
+    let answer = answer::switching_protocols(&upstream.head);
     let written = async {
         downstream.write_all(&answer).await?;
         downstream.flush().await

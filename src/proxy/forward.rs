@@ -9,7 +9,6 @@ use super::fields::{folds_to, folds_to_start, is_hop_by_hop};
 use super::handshake::Offer;
 use super::peer::Peer;
 use crate::routing::Scheme;
-use std::net::IpAddr;
 
 /// Written by us, or belonging to a proxy that has verified something: whole names.
 const OURS: [&str; 6] = ["client-cert", "client-cert-chain", "forwarded", "host", "x-real-ip", "x-request-id"];
@@ -86,15 +85,14 @@ fn push_provenance(out: &mut Vec<u8>, offer: &Offer, peer: &Peer) {
     // The port the client asked for: behind a Service or a node port ours is another one.
     let after_address = offer.authority.rsplit_once(']').map_or(&*offer.authority, |(_, rest)| rest);
     let port = after_address.split_once(':').map_or(default_port, |(_, port)| port);
-    let node = match client {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
-    };
-    push_line(out, "X-Forwarded-For", client.to_string().as_bytes());
+    let address = client.to_string();
+    let (open, close) = if client.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    push_line(out, "X-Forwarded-For", address.as_bytes());
     push_line(out, "X-Forwarded-Proto", proto.as_bytes());
     push_line(out, "X-Forwarded-Host", offer.authority.as_bytes());
     push_line(out, "X-Forwarded-Port", port.as_bytes());
-    push_line(out, "Forwarded", format!("for={node};host=\"{}\";proto={proto}", offer.authority).as_bytes());
+    let forwarded = ["for=", open, &address, close, ";host=\"", &offer.authority, "\";proto=", proto].concat();
+    push_line(out, "Forwarded", forwarded.as_bytes());
     push_line(out, "X-Request-Id", offer.request_id.as_bytes());
 }
 

@@ -3,7 +3,7 @@
 //! Nothing of the proxy uses this.
 
 use super::allowance::{Allowance, Allowances};
-use super::frame::{FrameRules, Reserved, Stop, Walker};
+use super::frame::{FrameRules, Reserved, Walker};
 use crate::routing::{MessageLimits, RouteId, SessionRates};
 use crate::telemetry::{Direction, SessionCounters};
 use std::sync::Arc;
@@ -29,12 +29,8 @@ impl Gauge {
     /// Walks `bytes`, which a read has brought. Gives how many of them may pass.
     pub fn walk(&mut self, bytes: &mut [u8]) -> usize {
         let rules = FrameRules {
-            direction: Direction::In,
-            reserved: Reserved::None,
-            limits: &self.limits,
             allowance: self.allowance.as_deref(),
-            nonce: None,
-            stop: Stop::Never,
+            ..FrameRules::new(Direction::In, Reserved::None, &self.limits)
         };
         self.walker.walk(bytes, &rules, &self.counters).forward
     }

@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio::time::Instant;
 
 /// Bytes read at once. Larger messages cost fewer system calls; shared, so its size costs nothing per session.
@@ -83,6 +84,9 @@ pub(super) struct Leg {
     pub is_shut: bool,
     /// Whether the next frame waits for its allowance.
     pub is_held: bool,
+    /// Whether the socket it reads from wakes the session's task when something comes. It does so once, after which there
+    /// is something to read.
+    listens: bool,
     walker: Walker,
     /// Not whole yet, or not walked yet when `unwalked`; from `held_from` on.
     held: Box<[u8]>,
@@ -111,6 +115,14 @@ impl Leg {
     /// Whether its peer is not read at the moment: what it has to say cannot be heard.
     pub(super) fn is_deaf(&self) -> bool {
         self.is_held || !self.drained()
+    }
+
+    /// Whether it can do nothing before `from`, the peer it reads, says something: then it need not be polled. To be asked by
+    /// one task only, the one that is woken.
+    pub(super) fn rests(&self, from: &Transport) -> bool {
+        let has_nothing = self.backlog.is_none() && self.insert.is_none() && !self.unwalked && !self.is_held;
+        let listens = self.listens && self.input == Input::Open && self.shut == self.is_shut;
+        has_nothing && listens && !from.may_have_more()
     }
 
     /// Whether a frame of ours could go in here.
@@ -188,14 +200,20 @@ impl Leg {
         counters: &SessionCounters,
     ) -> Seen {
         let most = SCRATCH.min(rules.limits.buffer_limit_bytes);
+        self.listens = false;
         SHARED.with_borrow_mut(|scratch| {
             let held = self.held.len();
             let mut buffer = ReadBuf::new(&mut scratch[held..held + most]);
-            match Pin::new(from).poll_read(cx, &mut buffer) {
-                Poll::Pending => Seen::Blocked,
+            match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
+                Poll::Pending => {
+                    // Who has used up its turns was put off without being asked.
+                    self.listens = coop::has_budget_remaining();
+                    Seen::Blocked
+                }
                 Poll::Ready(Err(_)) => self.end(true),
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => self.end(false),
                 Poll::Ready(Ok(())) => {
+                    let was_all = buffer.remaining() > 0;
                     let filled = held + buffer.filled().len();
                     if held > 0 {
                         scratch[..held].copy_from_slice(&self.held);
@@ -203,6 +221,7 @@ impl Leg {
                     }
                     let (seen, rest) = self.pass(cx, to, &mut scratch[..filled], rules, counters);
                     self.held = scratch[rest..filled].into();
+                    self.listens = was_all && seen == Seen::Moved && from.listen(cx);
                     seen
                 }
             }
@@ -236,7 +255,9 @@ impl Leg {
         self.unwalked = event.is_some() && kept < bytes.len();
         self.is_held = event == Some(Event::Held);
         // Who takes nothing more changes nothing of what came in: a Close in it counts, and what is left is walked on.
-        let failed = self.output == Output::Open && self.write(cx, to, &bytes[..forward], rules, counters).is_err();
+        let is_last = rules.answers && matches!(event, Some(Event::Close(_))) && stop != Stop::Close;
+        let failed =
+            self.output == Output::Open && self.write(cx, to, (&bytes[..forward], is_last), rules, counters).is_err();
         if failed {
             self.break_off(rules.direction, counters);
         }
@@ -268,12 +289,14 @@ impl Leg {
         &mut self,
         cx: &mut Context<'_>,
         to: &mut Transport,
-        mut bytes: &[u8],
+        (mut bytes, is_last): (&[u8], bool),
         rules: &FrameRules<'_>,
         counters: &SessionCounters,
     ) -> std::io::Result<()> {
         while self.backlog.is_none() && !bytes.is_empty() {
-            match Pin::new(&mut *to).poll_write(cx, bytes)? {
+            let written =
+                if is_last { to.poll_write_last(cx, bytes) } else { Pin::new(&mut *to).poll_write(cx, bytes) };
+            match written? {
                 Poll::Ready(0) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Poll::Ready(written) => bytes = &bytes[written..],
                 Poll::Pending => self.stall(rules.direction, counters),

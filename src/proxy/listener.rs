@@ -111,7 +111,7 @@ mod tests {
     use socket2::SockRef;
 
     #[test]
-    fn what_is_accepted_is_tuned_as_what_is_dialled() {
+    fn what_is_accepted_is_tuned_without_a_call_of_its_own() {
         let listener = bind("127.0.0.1:0".parse().expect("an address"), false).expect("it can be bound");
         listener.set_nonblocking(false).expect("a socket");
         let client = std::net::TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");

@@ -74,6 +74,8 @@ pub(crate) struct Relay {
     outcome: Option<Closed>,
     /// Whether the timer holds the waker of the session's task.
     armed: bool,
+    /// Whether something may be due earlier than the timer says.
+    hurries: bool,
 }
 
 impl Relay {
@@ -102,6 +104,7 @@ impl Relay {
             ending: None,
             outcome: None,
             armed: false,
+            hurries: true,
         }
     }
 
@@ -141,6 +144,7 @@ impl Relay {
         loop {
             if session.takes_clock_set() {
                 self.expires = session.expires();
+                self.hurries = true;
             }
             self.obey(session);
             if self.pump(cx, session, metrics) {
@@ -152,10 +156,13 @@ impl Relay {
             if self.settle() {
                 continue;
             }
-            let due = self.next_deadline(session);
-            if due < sleep.deadline() || sleep.is_elapsed() {
-                sleep.as_mut().reset(due);
-                self.armed = false;
+            let rings = sleep.is_elapsed();
+            if rings || std::mem::take(&mut self.hurries) {
+                let due = self.next_deadline(session);
+                if rings || due < sleep.deadline() {
+                    sleep.as_mut().reset(due);
+                    self.armed = false;
+                }
             }
             if self.armed {
                 return Poll::Pending;
@@ -166,6 +173,7 @@ impl Relay {
             if let Some(closed) = self.on_time(session) {
                 return Poll::Ready(closed);
             }
+            self.hurries = true;
         }
     }
 
@@ -191,10 +199,14 @@ impl Relay {
 
     /// Polls one leg once and acts on what it saw.
     fn step(&mut self, cx: &mut Context<'_>, direction: Direction, session: &Session, metrics: &Metrics) -> Turn {
+        let answers = direction == Direction::Out && self.has_client_closed();
         let (leg, from, to) = match direction {
             Direction::In => (&mut self.up, &mut self.downstream, &mut self.upstream),
             Direction::Out => (&mut self.down, &mut self.upstream, &mut self.downstream),
         };
+        if leg.rests(from) {
+            return Turn::Waits;
+        }
         let rules = FrameRules {
             direction,
             reserved: self.reserved,
@@ -202,6 +214,7 @@ impl Relay {
             allowance: self.allowance.as_deref().filter(|_| direction == Direction::In && leg.output == Output::Open),
             nonce: self.keepalive.as_ref().and_then(|k| k.awaited(direction)),
             stop: Stop::Never,
+            answers,
         };
         let seen = leg.poll(cx, from, to, &rules, &session.counters);
         if direction == Direction::In
@@ -209,15 +222,18 @@ impl Relay {
         {
             if leg.is_held {
                 allowance.hold();
-            } else if seen == Seen::Blocked && leg.drained() {
+            } else if (seen == Seen::Blocked || leg.rests(from)) && leg.drained() {
                 allowance.rest();
             }
+            self.hurries = true;
         }
+        self.hurries |= !leg.drained();
         match seen {
             Seen::Blocked => return Turn::Waits,
             Seen::Moved => {
+                let rests = leg.rests(from);
                 self.heard(direction);
-                return Turn::Moved;
+                return if rests { Turn::Waits } else { Turn::Moved };
             }
             Seen::Inserted { closes: false } => {
                 if let Some(keepalive) = &mut self.keepalive {
@@ -244,6 +260,7 @@ impl Relay {
             Seen::End { .. } => self.stream_ended(direction, session),
             Seen::WriteFailed => self.write_failed(direction),
         }
+        self.hurries = true;
         Turn::Changed
     }
 

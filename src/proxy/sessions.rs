@@ -13,12 +13,11 @@ use crate::routing::{
     Address, Backend, Drain, Holding, HostPattern, OnEndpointTerminating, RoutingTable, Rule, Standing,
 };
 use crate::telemetry::{RuleMetrics, SessionCounters};
-use futures_util::task::AtomicWaker;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -71,7 +70,8 @@ pub struct Session {
     signs: AtomicU8,
     /// Boxed, for most are never asked.
     ending: Mutex<Option<Box<Ending>>>,
-    waker: AtomicWaker,
+    /// Of the task that relays it, from when it does.
+    waker: OnceLock<Waker>,
     /// Whether it is counted in what its route bounds.
     counted: AtomicBool,
 }
@@ -132,9 +132,13 @@ impl Session {
             && self.signs.fetch_and(!CLOCK_SET, Ordering::Relaxed) & CLOCK_SET != 0
     }
 
-    /// Has the relay's task woken when an ending is asked.
+    /// Has the relay's task woken when an ending is asked. It stays the same one for life.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
-        self.waker.register(cx.waker());
+        if self.waker.get().is_none() {
+            let _ = self.waker.set(cx.waker().clone());
+            // Either the sign is seen by who watches, or the waker by who signs.
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Asks it to end, unless it is to end sooner already.
@@ -150,8 +154,9 @@ impl Session {
 
     fn sign(&self, sign: u8) {
         self.signs.fetch_or(sign, Ordering::Release);
-        if let Some(waker) = self.waker.take() {
-            Waker::wake(waker);
+        fence(Ordering::SeqCst);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
         }
     }
 }
@@ -263,7 +268,7 @@ impl Sessions {
             metrics: entry.metrics,
             signs: AtomicU8::new(0),
             ending: Mutex::new(None),
-            waker: AtomicWaker::new(),
+            waker: OnceLock::new(),
             counted: AtomicBool::new(!entry.slots.is_empty()),
         });
         let mut live = lock(&self.live);

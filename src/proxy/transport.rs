@@ -9,10 +9,11 @@ use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop;
 use tokio_rustls::client::TlsStream;
 
 /// How long the system waits for a peer to take what was sent.
@@ -20,6 +21,10 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much later than the route's own bound the system's is.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// When a peer that says nothing is asked whether it is there, and how often until it answers.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
 /// What the system takes beyond what is on its way, in bytes, where a slow peer is to be told from one that takes nothing.
 const UNSENT: u32 = 64 << 10;
@@ -72,6 +77,34 @@ impl Transport {
         let _ = socket.set_tcp_notsent_lowat(UNSENT);
     }
 
+    /// Whether a read may find anything. In clear the last event says so, without a system call; TLS has to be read.
+    pub(super) fn may_have_more(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Tls(_) | Self::Downstream(_) => true,
+        }
+    }
+
+    /// Asks for the task to be woken when there is something to read; false if there may be now. TLS has to be read.
+    pub(super) fn listen(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.poll_read_ready(cx).is_pending() && coop::has_budget_remaining(),
+            Self::Tls(_) | Self::Downstream(_) => false,
+        }
+    }
+
+    /// Writes what is the last of this side: it goes out with the end of the stream, which is to follow at once, in clear
+    /// as one segment.
+    pub(super) fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self::Plain(tcp) = self else { return Pin::new(self).poll_write(cx, bytes) };
+        ready!(tcp.poll_write_ready(cx))?;
+        let send = || SockRef::from(&*tcp).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL);
+        match tcp.try_io(Interest::WRITABLE, send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pin::new(tcp).poll_write(cx, bytes),
+            written => Poll::Ready(written),
+        }
+    }
+
     /// Has the connection end at once when it is dropped, and what it holds for a peer that takes none with it.
     pub(super) fn abandon(&self) {
         let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO)); // else it ends a little later
@@ -122,7 +155,7 @@ impl io::Write for Now<'_, '_, '_> {
     }
 }
 
-/// Sets what every proxied socket has: no Nagle delay, keepalive probes after 60 s of silence, 15 s apart, four
+/// Sets what every accepted socket has: no Nagle delay, keepalive probes after 60 s of silence, 15 s apart, four
 /// of them. What a listener accepts has what the listener has.
 ///
 /// Not how long a peer may leave bytes unacknowledged: the system does not tell one that has vanished from one that takes
@@ -131,20 +164,21 @@ impl io::Write for Now<'_, '_, '_> {
 /// # Errors
 /// The socket's own, as when the peer has already reset it.
 pub fn tune(socket: &impl AsFd) -> io::Result<()> {
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive)
+    socket.set_tcp_keepalive(&KEEPALIVE.with_retries(4))
 }
 
-/// The same for what is dialled, and 30 s for bytes that a service does not acknowledge.
+/// The same for what is dialled, except that 30 s are for bytes that a service does not acknowledge and for probes that it
+/// does not answer, however many: each option is a system call of every handshake.
 ///
 /// # Errors
 /// The socket's own.
 pub fn tune_upstream(socket: &impl AsFd) -> io::Result<()> {
-    tune(socket)?;
-    SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT))
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 impl AsyncRead for Transport {

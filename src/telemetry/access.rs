@@ -100,6 +100,9 @@ pub struct End {
 /// Writes a record with the fields of the handshake, then its own. Absent values leave their field out.
 macro_rules! record {
     ($event:literal, $h:expr, $($own:tt)*) => {{
+        if !tracing::enabled!(target: "sheave::access", tracing::Level::INFO) {
+            return; // what follows writes text
+        }
         let h: &Handshake<'_> = $h;
         let [host, path, origin, subprotocols, request_id] = h.said.words.all();
         let (backend, endpoint) = match &h.upstream {

@@ -68,7 +68,7 @@ pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log crit;
 worker_processes {workers};
 worker_rlimit_nofile 20000;
-events {{ worker_connections 19000; }}
+events {{ worker_connections 32768; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/nginx-body;

@@ -51,6 +51,7 @@ impl Relay {
     /// Looks for an order to end, and begins when it is due.
     pub(super) fn obey(&mut self, session: &Session) {
         let Some(order) = session.ending() else { return };
+        self.hurries = true;
         if let Some(ending) = &mut self.ending {
             ending.deadline = ending.deadline.min(order.cut.max(order.at));
         } else if order.at <= Instant::now() {
@@ -193,11 +194,15 @@ impl Relay {
         self.outcome.get_or_insert(Closed { reason, initiator, code, forced: false });
     }
 
+    /// Whether the client has nothing more to say.
+    pub(super) fn has_client_closed(&self) -> bool {
+        self.up.close_seen.is_some() || self.up.input != Input::Open
+    }
+
     /// Shuts our half of the client's connection once it has our last frame. True when that is new.
     pub(super) fn settle(&mut self) -> bool {
-        let answered = self.up.close_seen.is_some() || self.up.input != Input::Open;
         let said = self.down.output == Output::Closed && self.down.drained();
-        let due = said && answered && !self.down.shut;
+        let due = said && self.has_client_closed() && !self.down.shut;
         self.down.shut |= due;
         due
     }

@@ -153,7 +153,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(names(extensions, one.split(';').next().unwrap_or_default().trim()), "{one:?} was not offered");
     }
 
-    let written = switching_protocols(&offer, &head);
+    let written = switching_protocols(&head);
     let sent = Read::of(&written);
     assert_eq!((sent.status, sent.version), (101, 1));
     for (name, value) in [("connection", &b"Upgrade"[..]), ("upgrade", b"websocket"), ("sec-websocket-accept", ACCEPT)]

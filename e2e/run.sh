@@ -16,6 +16,7 @@ docker info >/dev/null 2>&1 || fail "Docker does not answer: start it, and see t
 
 cluster=${E2E_CLUSTER:-sheave}
 export E2E_CLUSTER=$cluster E2E_NAMESPACE=${E2E_NAMESPACE:-sheave-system} E2E_RELEASE=${E2E_RELEASE:-sheave}
+export KUBECACHEDIR=$PWD/target/e2e-kubectl-cache
 export E2E_CHART=$PWD/charts/sheave E2E_VALUES=$PWD/e2e/values.yaml
 
 if [ -n "${KUBECONFIG:-}" ] && [ "${E2E_KIND:-}" != true ]; then
@@ -56,6 +57,8 @@ helm upgrade --install "$E2E_RELEASE" charts/sheave -n "$E2E_NAMESPACE" --create
 # The tag is the same for every build: pods that ran before do not have this one.
 kubectl -n "$E2E_NAMESPACE" rollout restart deployment/"$E2E_RELEASE"
 kubectl -n "$E2E_NAMESPACE" rollout status deployment/"$E2E_RELEASE" --timeout 180s
+# What kubectl knew of the cluster's kinds before the chart, or of another cluster at the same address, is out of date.
+rm -rf "$KUBECACHEDIR"
 
 # Group and how many scenarios of it run at a time. Those that roll, kill or starve Sheave or the API server run alone.
 all="itself:3 install:4 routing:4 tls:4 life:4 admission:4 wrong_objects:4 edits:1 rolling:1 kills:1 outage:1 scale:1 release:1"

@@ -6,9 +6,26 @@
 //! a proxy pays for what it sends and is given what it receives; that is alike
 //! for all of them, and one more reason to compare ratios and not machines.
 
+use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+
+/// CPU time at one moment, in nanoseconds by thread: one that ends takes its own along.
+pub(crate) struct Cpu(HashMap<PathBuf, u64>);
+
+impl Cpu {
+    /// That of all threads there are.
+    pub(crate) fn total_ns(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// What the threads there are have used since `before`.
+    pub(crate) fn ns_since(&self, before: &Self) -> u64 {
+        self.0.iter().map(|(thread, ns)| ns.saturating_sub(before.0.get(thread).copied().unwrap_or(0))).sum()
+    }
+}
 
 /// All processes of one proxy: the one that was started and its descendants.
 pub(crate) struct Family {
@@ -50,27 +67,28 @@ impl Family {
         &self.pids
     }
 
-    /// CPU time so far in nanoseconds, over all threads of all processes.
+    /// CPU time so far of all threads of all processes.
     ///
     /// # Errors
     /// A process that ended: the proxy died under load.
-    pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        let mut total = 0;
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
+        let mut threads_ns = HashMap::new();
         for pid in &self.pids {
             let threads =
                 fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} has ended"))?;
             for thread in threads {
                 let path = thread?.path().join("schedstat");
                 // A thread may end between listing and reading.
-                let Ok(text) = fs::read_to_string(path) else {
+                let Ok(text) = fs::read_to_string(&path) else {
                     continue;
                 };
                 let first = text.split(' ').next().unwrap_or_default();
-                total += first.parse::<u64>().context("schedstat is not in the known form")?;
+                threads_ns.insert(path, first.parse().context("schedstat is not in the known form")?);
             }
         }
-        ensure!(total > 0, "schedstat counts nothing: the kernel lacks CONFIG_SCHED_INFO");
-        Ok(total)
+        let cpu = Cpu(threads_ns);
+        ensure!(cpu.total_ns() > 0, "schedstat counts nothing: the kernel lacks CONFIG_SCHED_INFO");
+        Ok(cpu)
     }
 
     /// Private memory that is resident, in bytes: `RssAnon` of `/proc/PID/status`.

@@ -122,25 +122,25 @@ impl Trial<'_> {
         tokio::time::sleep(self.pace.warm_up).await;
         let family = self.proxy.family()?;
         let ours = Family::of(std::process::id())?;
-        let others = || Ok::<_, Error>(machine_ns()? as f64 - ours.cpu_ns()? as f64);
+        let others = || Ok::<_, Error>(machine_ns()? as f64 - ours.cpu()?.total_ns() as f64);
         let others_before = others()?;
         let full_before = load.order("full").await?;
         let began = Instant::now();
         // CPU first and count second at both ends, so that the lag cancels out.
-        let cpu_before = family.cpu_ns()?;
+        let cpu_before = family.cpu()?;
         let done_before = load.order("count").await?;
         tokio::time::sleep(self.pace.window).await;
-        let cpu_after = family.cpu_ns()?;
+        let used_ns = family.cpu()?.ns_since(&cpu_before);
         let done = load.order("count").await? - done_before;
         let others_ns = others()? - others_before;
         ensure!(done > 0, "no work was done in the window");
-        ensure!(cpu_after > cpu_before, "the proxy's processes did none of the work");
+        ensure!(used_ns > 0, "the proxy's processes did none of the work");
         let full = load.order("full").await? - full_before;
         if matches!(self.row.shape, Shape::Handshake { resumed: true, .. }) {
             ensure!(full * 20 < done, "{full} of {done} TLS sessions did not resume");
         }
         Ok(Outcome {
-            figures: vec![(cpu_after - cpu_before) as f64 / 1e3 / (done as f64 * units)],
+            figures: vec![used_ns as f64 / 1e3 / (done as f64 * units)],
             cores_of_others: others_ns / began.elapsed().as_nanos() as f64,
             note: None,
         })
@@ -179,10 +179,10 @@ impl Trial<'_> {
         let (Some(first), Some(last)) = (readings.first(), readings.last()) else { bail!("no connections to open") };
         let steps: Vec<String> =
             readings.windows(2).map(|step| format!("{:.0} up to {}", slope(step[0], step[1]), step[1].0)).collect();
-        let before = self.proxy.family()?.cpu_ns()?;
+        let before = self.proxy.family()?.cpu()?;
         let began = Instant::now();
         tokio::time::sleep(self.pace.window * 3).await;
-        let cpu_ms = (self.proxy.family()?.cpu_ns()? - before) as f64 / 1e6;
+        let cpu_ms = self.proxy.family()?.cpu()?.ns_since(&before) as f64 / 1e6;
         Ok(Outcome {
             figures: vec![slope(*first, *last), cpu_ms / began.elapsed().as_secs_f64()],
             cores_of_others: 0.0,
@@ -198,12 +198,13 @@ impl Trial<'_> {
         load.order("start").await?;
         tokio::time::sleep(self.pace.warm_up).await;
         // Asked anew at each end: a reload starts processes. None ends, for each has connections.
-        let cpu_ms = || Ok::<_, Error>(self.proxy.family()?.cpu_ns()? as f64 / 1e6);
-        let (before, began) = (cpu_ms()?, Instant::now());
+        let cpu = || self.proxy.family()?.cpu();
+        let since = |before| Ok::<_, Error>(cpu()?.ns_since(before) as f64 / 1e6);
+        let (before, began) = (cpu()?, Instant::now());
         tokio::time::sleep(self.pace.window).await;
-        let per_second = (cpu_ms()? - before) / began.elapsed().as_secs_f64();
+        let per_second = since(&before)? / began.elapsed().as_secs_f64();
         load.order("reset").await?;
-        let (before, began) = (cpu_ms()?, Instant::now());
+        let (before, began) = (cpu()?, Instant::now());
         let mut waited = Duration::ZERO;
         for edition in 1..=self.pace.edits {
             setup.edition = edition;
@@ -214,7 +215,7 @@ impl Trial<'_> {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let edits = f64::from(self.pace.edits);
-        let cost = (cpu_ms()? - before - per_second * began.elapsed().as_secs_f64()) / edits;
+        let cost = (since(&before)? - per_second * began.elapsed().as_secs_f64()) / edits;
         let p99 = load.order("p99").await? as f64 / 1e3;
         Ok(Outcome {
             figures: vec![cost, waited.as_secs_f64() * 1e3 / edits],

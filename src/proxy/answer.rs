@@ -147,7 +147,7 @@ pub(super) fn accept(key: &[u8; 24]) -> String {
 
 /// The 101 for the client after the upstream's, which has been checked. Carries every end-to-end header of the
 /// upstream's answer, subprotocol, extensions and each `Set-Cookie` included; framing fields have no meaning in a
-/// 101 and are left out (RFC 9112 §6.1). The caller appends the upstream's first bytes and writes once.
+/// 101 and are left out (RFC 9112 §6.1).
 pub fn switching_protocols(upstream: &ResponseHead) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");

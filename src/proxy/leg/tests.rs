@@ -17,16 +17,7 @@ async fn held(limit: usize) -> (usize, Leg) {
     let ((sender, from), (to, receiver)) = (pair().await, pair().await);
     let (mut from, mut to) = (Transport::Plain(from), Transport::Plain(to));
     let limits = MessageLimits { buffer_limit_bytes: limit, ..MessageLimits::default() };
-    let (stop, direction) = (Stop::Never, Direction::Out);
-    let rules = FrameRules {
-        direction,
-        reserved: Reserved::None,
-        limits: &limits,
-        allowance: None,
-        nonce: None,
-        stop,
-        answers: false,
-    };
+    let rules = FrameRules::new(Direction::Out, Reserved::None, &limits);
     let (counters, mut leg, mut most) = (SessionCounters::default(), Leg::default(), 0);
     let frame = [&[0x82, 126, 0xf0, 0x00][..], &vec![7; 0xf000]].concat();
     let mut sent = 0;
@@ -68,16 +59,7 @@ async fn said_to_nobody(pieces: &[&[u8]]) -> Vec<Seen> {
     socket2::SockRef::from(&to).shutdown(std::net::Shutdown::Write).unwrap();
     let (mut from, mut to) = (Transport::Plain(from), Transport::Plain(to));
     let limits = MessageLimits::default();
-    let (stop, direction) = (Stop::Never, Direction::Out);
-    let rules = FrameRules {
-        direction,
-        reserved: Reserved::None,
-        limits: &limits,
-        allowance: None,
-        nonce: None,
-        stop,
-        answers: false,
-    };
+    let rules = FrameRules::new(Direction::Out, Reserved::None, &limits);
     let (counters, mut leg, mut said) = (SessionCounters::default(), Leg::default(), Vec::new());
     for piece in pieces {
         assert_eq!(sender.try_write(piece).unwrap(), piece.len());
